@@ -1,0 +1,1 @@
+"""Layer 0: configuration, plug-ins, records, the artifact store, fingerprints, random streams."""
