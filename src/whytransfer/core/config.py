@@ -157,7 +157,7 @@ def override(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str,
     Raises:
         InputError: An assignment has no ``=``, an empty name, or goes through a plain value.
     """
-    result = _copy(values)
+    result: dict[str, Any] = _copy(values)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         parts = path.strip().split(".")

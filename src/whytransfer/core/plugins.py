@@ -77,10 +77,17 @@ def describe(kind: str, name: str) -> str:
 
 
 def identity(kind: str, name: str) -> dict[str, Any]:
-    """Names a plug-in and the hash of its source, for fingerprints."""
-    module = name if "." in name else f"{PACKAGES[kind]}.{name}"
-    source = _origin(module).read_bytes().replace(b"\r\n", b"\n")
-    return {"name": name, "source": hashlib.sha256(source).hexdigest()}
+    """Names a plug-in and the hash of its source, for fingerprints.
+
+    The source is the module itself and the private modules (``_x.py``) beside it, which plug-ins
+    of one package share.
+    """
+    origin = _origin(name if "." in name else f"{PACKAGES[kind]}.{name}")
+    shared = sorted(p for p in origin.parent.glob("_*.py") if p.name != "__init__.py")
+    digest = hashlib.sha256()
+    for path in (origin, *shared):
+        digest.update(path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
+    return {"name": name, "source": digest.hexdigest()}
 
 
 def _origin(module: str) -> Path:
