@@ -1,0 +1,307 @@
+"""How good are these detections? Average precision by the rules of VOC and of COCO.
+
+Matching and averaging are apart: detections are matched once, and the average is then taken for
+any number of weightings of the images, which is what a bootstrap over images needs.
+
+Letters in shapes: D detections, I images, C classes, T thresholds, B weightings ("draws").
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whytransfer.ops.boxes import area_xyxy
+from whytransfer.ops.detections import Detections, Truth
+from whytransfer.ops.matching import claim_in_turn, overlaps, rank_within
+
+Metric = Literal["voc07", "voc12", "coco101"]
+Area = Literal["all", "small", "medium", "large"]
+
+# Written as the evaluators compute them: their last bit decides whether 3 of 10 found reach 0.3.
+_VOC_THRESHOLDS = np.arange(50, 100, 5) / 100.0
+_COCO_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+_RECALLS = {"voc07": np.arange(0.0, 1.1, 0.1), "coco101": np.linspace(0.0, 1.0, 101)}
+
+_COCO_LIMIT = 100
+_COCO_AREAS: dict[Area, tuple[float, float]] = {
+    "all": (0.0, 1e10),
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, 1e10),
+}
+
+_CHUNK = 1 << 22  # entries of a (draws, detections) block: 32 MiB of 64-bit floats
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What became of every detection under one set of rules, and how many objects count.
+
+    The columns are sorted by label, then falling score, then image, then row.
+
+    Attributes:
+        row: (D,) row in the ``Detections`` they came from; rows beyond a limit are left out.
+        image: (D,) index of the image.
+        label: (D,) index of the class.
+        score: (D,) the score that was sorted by.
+        tp: (T, D) whether it found an object.
+        ignored: (T, D) whether it counts neither as found nor as false.
+        positives: (I, C) number of objects that count.
+        thresholds: (T,) overlaps at which it was matched, in [0, 1].
+    """
+
+    row: NDArray[np.int64]
+    image: NDArray[np.int64]
+    label: NDArray[np.int64]
+    score: NDArray[np.float64]
+    tp: NDArray[np.bool_]
+    ignored: NDArray[np.bool_]
+    positives: NDArray[np.int64]
+    thresholds: NDArray[np.float64]
+
+
+def voc_matches(detections: Detections, truth: Truth) -> Matches:
+    """Matches by the rules of the VOC devkit as detectron2 applies them, at .50, .55, ..., .95.
+
+    Scores are rounded to 3 decimals and coordinates to 1, as in the devkit's text files, after
+    the shift to 1-based inclusive pixels. Class by class in the order of scores, a detection looks
+    at the object it overlaps most, claimed or not. Not more than the threshold: false. Else a
+    difficult one: ignored; an unclaimed one: found; a claimed one: false. Objects flagged as crowd
+    are treated as difficult.
+
+    Differs: equal scores, which the rounding makes common, are ordered by image, then row; the
+    original leaves their order to an unstable sort. The 1-pixel shift is made in 64-bit floats.
+
+    Source: Everingham et al. 2010, section 3.4, and detectron2 pascal_voc_evaluation.py @197db55.
+    """
+    ordered, row = _by_score(_through_text(detections))
+    uncounted = truth.difficult | truth.crowd
+    best, iou = _best_object(ordered, _one_based(truth))
+    close = iou > _VOC_THRESHOLDS[:, None]
+    ignored = close & np.append(uncounted, False)[best]
+    tp = np.zeros_like(close)
+    for found, claim in zip(tp, close & ~ignored, strict=True):
+        claiming = np.flatnonzero(claim)
+        _, first = np.unique(best[claiming], return_index=True)
+        found[claiming[first]] = True
+    return Matches(
+        row=row,
+        image=ordered.image,
+        label=ordered.label,
+        score=ordered.score,
+        tp=tp,
+        ignored=ignored,
+        positives=_count(truth, ~uncounted),
+        thresholds=_VOC_THRESHOLDS,
+    )
+
+
+def coco_matches(detections: Detections, truth: Truth, *, area: Area = "all") -> Matches:
+    """Matches by the rules of COCO, at .50, .55, ..., .95, equal to pycocotools on boxes.
+
+    The 100 best detections of each image and class choose in the order of scores: the unclaimed
+    object they overlap most, at least by the threshold; without one, an ignored object. Ignored
+    are crowds, which any number of detections may share, and objects outside the area range; so
+    are the detections that chose them, and unmatched ones whose own area is outside.
+
+    Differs: an object flagged as difficult, which COCO does not know, is treated like one outside
+    the area range. An inverted detection is false; its area there is negative, so ignored.
+
+    Source: Lin et al. 2014 and pycocotools 2.0 cocoeval.py, ``evaluateImg``.
+    """
+    smallest, largest = _COCO_AREAS[area]
+    ordered, row = _by_score(detections)
+    turn = rank_within(ordered.image * len(truth.classes) + ordered.label)
+    kept = turn < _COCO_LIMIT
+    ordered, row, turn = _take(ordered, kept), row[kept], turn[kept]
+    uncounted = truth.crowd | truth.difficult | (truth.area < smallest) | (truth.area > largest)
+
+    pairs = overlaps(ordered, truth, minimum=_COCO_THRESHOLDS[0], crowd_by_detection=True)
+    preference = np.lexsort((-pairs.truth, -pairs.iou, uncounted[pairs.truth], pairs.detection))
+    pairs = pairs.take(preference)
+    eligible = pairs.iou >= _COCO_THRESHOLDS[:, None]
+    claimed = claim_in_turn(pairs, eligible, turn, truth.crowd)
+
+    own_area = area_xyxy(ordered.boxes_xyxy)
+    outside = (own_area < smallest) | (own_area > largest)
+    matched = claimed >= 0
+    ignored = np.where(matched, np.append(uncounted, False)[claimed], outside)
+    return Matches(
+        row=row,
+        image=ordered.image,
+        label=ordered.label,
+        score=ordered.score,
+        tp=matched & ~ignored,
+        ignored=ignored,
+        positives=_count(truth, ~uncounted),
+        thresholds=_COCO_THRESHOLDS,
+    )
+
+
+def average_precision(
+    matches: Matches, weights: NDArray[np.generic] | None = None, *, metric: Metric
+) -> NDArray[np.float64]:
+    """Returns the average precision in [0, 1] of every class and threshold, shape (C, T).
+
+    NaN where no object of a class counts. With integer weights the value is that of a set in
+    which each image stands as often as its weight says.
+
+    Args:
+        matches: Every detection's outcome.
+        weights: How often each image counts, at least 0: (I,), or (B, I) for an answer of shape
+            (B, C, T); one each where left out.
+        metric: ``voc07``: mean over recall 0, .1, ..., 1 of the best precision at that recall or
+            more. ``coco101``: the same over 0, .01, ..., 1. ``voc12``: the area under that curve.
+
+    Raises:
+        ValueError: The weights are not as many as the images.
+    """
+    num_images, num_classes = matches.positives.shape
+    rows = np.ones(num_images) if weights is None else np.asarray(weights, dtype=np.float64)
+    if rows.shape[-1] != num_images or rows.ndim > 2:
+        raise ValueError(f"weights have shape {rows.shape}, expected ({num_images},) or (B, same)")
+    draws = np.atleast_2d(rows)
+    result = np.full((len(draws), num_classes, len(matches.thresholds)), np.nan)
+    edges = np.searchsorted(matches.label, np.arange(num_classes + 1))
+    for label in range(num_classes):
+        columns = slice(edges[label], edges[label + 1])
+        chunk = max(1, _CHUNK // max(1, edges[label + 1] - edges[label]))
+        for start in range(0, len(draws), chunk):
+            block = slice(start, start + chunk)
+            result[block, label] = _class_precision(matches, draws[block], label, columns, metric)
+    return result if rows.ndim == 2 else result[0]
+
+
+def summary(precision: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Returns AP, AP50 and AP75 in percent, each the mean over the classes that have a value.
+
+    A class without countable objects (NaN) is left out of that draw's mean; without any class the
+    mean is NaN. AP is the mean over all thresholds, too.
+
+    Args:
+        precision: (..., C, 10) in [0, 1], at .50, .55, ..., .95; each answer has shape (...).
+    """
+    known = ~np.isnan(precision)
+    count = known.sum(axis=-2)
+    total = np.where(known, precision, 0.0).sum(axis=-2)
+    means = 100.0 * np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return {"AP": means.mean(axis=-1), "AP50": means[..., 0], "AP75": means[..., 5]}
+
+
+def _class_precision(
+    matches: Matches, weights: NDArray[np.float64], label: int, columns: slice, metric: Metric
+) -> NDArray[np.float64]:
+    """Returns (B, T) average precisions of one class, whose detections are ``columns``."""
+    positives = weights @ matches.positives[:, label]
+    answer = np.full((len(weights), len(matches.thresholds)), np.nan)
+    known = positives > 0
+    if not known.any():
+        return answer
+    positives = positives[known, None]
+    own = weights[known][:, matches.image[columns]]
+    seen = own.cumsum(axis=1)
+    for threshold, (tp, ignored) in enumerate(
+        zip(matches.tp[:, columns], matches.ignored[:, columns], strict=True)
+    ):
+        counted = seen[:, tp]
+        if ignored.any():
+            counted = counted - _marked_until(own, ignored, tp)
+        found = own[:, tp].cumsum(axis=1)
+        # Precision is highest just after a detection that found something, so only those matter.
+        precision = np.divide(found, counted, out=np.zeros_like(found), where=counted > 0)
+        answer[known, threshold] = _mean_precision(found / positives, precision, metric)
+    return answer
+
+
+def _marked_until(
+    weights: NDArray[np.float64], marked: NDArray[np.bool_], until: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Returns (B, K) the weight of the marked columns up to each of the ``until`` columns."""
+    total = np.pad(weights[:, marked].cumsum(axis=1), ((0, 0), (1, 0)))
+    return total[:, marked.cumsum()[until]]
+
+
+def _mean_precision(
+    recall: NDArray[np.float64], precision: NDArray[np.float64], metric: Metric
+) -> NDArray[np.float64]:
+    """Returns (B,) from curves (B, K) along rising recall."""
+    num_draws, num_points = recall.shape
+    if num_points == 0:
+        return np.zeros(num_draws)
+    if metric == "voc12":
+        steps = np.diff(recall, axis=1, prepend=0.0)
+        areas: NDArray[np.float64] = (steps * _best_from_here(precision)).sum(axis=1)
+        return areas
+    levels = _RECALLS[metric]
+    level = np.searchsorted(levels, recall, side="right") - 1
+    cell = (np.arange(num_draws)[:, None] * len(levels) + level).ravel()
+    starts = np.flatnonzero(np.diff(cell, prepend=-1))
+    best = np.zeros(num_draws * len(levels))
+    best[cell[starts]] = np.maximum.reduceat(precision.ravel(), starts)
+    means: NDArray[np.float64] = _best_from_here(best.reshape(num_draws, -1)).mean(axis=1)
+    return means
+
+
+def _best_from_here(curve: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the largest value at each point or to its right."""
+    best: NDArray[np.float64] = np.maximum.accumulate(curve[:, ::-1], axis=1)[:, ::-1]
+    return best
+
+
+def _take(detections: Detections, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Detections:
+    return Detections(
+        detections.image[rows],
+        detections.label[rows],
+        detections.score[rows],
+        detections.boxes_xyxy[rows],
+    )
+
+
+def _by_score(detections: Detections) -> tuple[Detections, NDArray[np.int64]]:
+    """Returns the detections by label, falling score, image and row; and their rows."""
+    row = np.lexsort((detections.image, -detections.score, detections.label))
+    return _take(detections, row), row
+
+
+def _through_text(detections: Detections) -> Detections:
+    """Returns what a VOC results file keeps: 1-based corners, a few decimals."""
+    shifted = detections.boxes_xyxy + np.array([1.0, 1.0, 0.0, 0.0])
+    return replace(detections, score=_rounded(detections.score, 3), boxes_xyxy=_rounded(shifted, 1))
+
+
+def _rounded(values: NDArray[np.float64], decimals: int) -> NDArray[np.float64]:
+    """Rounds as printing does: 0.35 is a little less than 7/20, so it is 0.3 and not 0.4.
+
+    ``np.round`` multiplies first and loses that.
+    """
+    printed = [round(value, decimals) for value in values.ravel().tolist()]
+    return np.array(printed, dtype=np.float64).reshape(values.shape)
+
+
+def _one_based(truth: Truth) -> Truth:
+    return replace(truth, boxes_xyxy=truth.boxes_xyxy + np.array([1.0, 1.0, 0.0, 0.0]))
+
+
+def _best_object(
+    detections: Detections, truth: Truth
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Returns (D,) the row of the object of the same class overlapped most, or -1, and by how much.
+
+    Only overlaps that the lowest threshold may accept are looked for.
+    """
+    pairs = overlaps(detections, truth, minimum=_VOC_THRESHOLDS[0], pixel=1.0)
+    pairs = pairs.take(np.lexsort((pairs.truth, -pairs.iou, pairs.detection)))
+    top = pairs.take(np.diff(pairs.detection, prepend=-1) > 0)
+    best = np.full(len(detections), -1, dtype=np.int64)
+    iou = np.zeros(len(detections))
+    best[top.detection], iou[top.detection] = top.truth, top.iou
+    return best, iou
+
+
+def _count(truth: Truth, counted: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Returns (I, C) how many of the marked objects each image has of each class."""
+    num_images, num_classes = len(truth.images), len(truth.classes)
+    cell = truth.image[counted] * num_classes + truth.label[counted]
+    return np.bincount(cell, minlength=num_images * num_classes).reshape(num_images, num_classes)
