@@ -1,0 +1,1 @@
+"""Layer 1: samples, on-disk formats, views, the loader, checks, and the procedural world."""
