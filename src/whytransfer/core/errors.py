@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(ValueError):
@@ -26,6 +27,9 @@ class InputError(ValueError):
             message += f"; {todo}"
         super().__init__(message)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.where, self.found, self.expected, self.todo)
+
 
 class InputErrors(InputError):
     """Several problems found at once, one line each."""
@@ -35,6 +39,9 @@ class InputErrors(InputError):
         first = self.problems[0]
         super().__init__(first.where, first.found, first.expected, first.todo)
         self.args = ("\n".join(str(problem) for problem in self.problems),)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problems,)
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -1,0 +1,118 @@
+"""Image files as arrays: whatever the name says, RGB of 8 bits, or one clear error.
+
+The first bytes of a file decide its format, not its name, so a PNG called ``.jpg`` simply works; so
+do grey, palette, CMYK and 16-bit images, and transparency is dropped. EXIF orientation is ignored:
+annotations speak of the pixels as they are stored, and torchvision's ``ImageFolder``, which the
+reference code trains on, ignores it as well.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from whytransfer.core.environment import num_cores
+from whytransfer.core.errors import InputError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+"""Names that readers take for image files, compared in lower case."""
+
+_TODO = "replace or remove the file; `whytransfer data check` lists all such files"
+_COLOUR = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+def is_image(name: str) -> bool:
+    """Says whether a file's name ends as an image's does."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Decodes an image file to (H, W, 3) uint8, RGB.
+
+    Raises:
+        InputError: The file is missing, empty, truncated or no image; names it.
+    """
+    image = _decode(_read_bytes(path))
+    if image is None:
+        image = _decode_with_pillow(path)
+    return image
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Returns (height, width) from an image file's header, without decoding it.
+
+    Raises:
+        InputError: The file is missing, empty or no image; names it.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise _unreadable(path, error) from None
+    return height, width
+
+
+def unreadable(paths: Iterable[Path]) -> Iterator[InputError]:
+    """Decodes every file and yields one error for each that can't be, in the order of the paths."""
+
+    def attempt(path: Path) -> InputError | None:
+        try:
+            read_image(path)
+        except InputError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(num_cores()) as pool:
+        yield from (error for error in pool.map(attempt, paths) if error)
+
+
+def _read_bytes(path: Path) -> NDArray[np.uint8]:
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except OSError as error:
+        raise InputError(path, f"can't be read ({os.strerror(error.errno or 0)})") from None
+    if not data.size:
+        raise InputError(path, "the file is empty (0 bytes)", "an image", _TODO)
+    return data
+
+
+def _decode(data: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    with contextlib.suppress(cv2.error):  # raised for sizes beyond OpenCV's limit
+        image = cv2.imdecode(data, _COLOUR)
+        return None if image is None else np.asarray(image, dtype=np.uint8)
+    return None
+
+
+def _decode_with_pillow(path: Path) -> NDArray[np.uint8]:
+    """Decodes what OpenCV can't; a file that is cut short is an error here, too."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return np.array(image.convert("RGB"), dtype=np.uint8)
+    except (
+        UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError
+    ) as error:  # fmt: skip
+        raise _unreadable(path, error) from None
+
+
+def _missing(path: Path) -> InputError:
+    return InputError(path, "no such file", "an image", "check the path")
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    if path.is_file() and path.stat().st_size == 0:
+        return InputError(path, "the file is empty (0 bytes)", "an image", _TODO)
+    reason = str(error).replace(f" {str(path)!r}", "")
+    return InputError(path, f"can't be decoded ({reason})", "a whole image", _TODO)

@@ -1,0 +1,313 @@
+"""Predictions and truth as files, so that scores and diagnoses need no model, now or years later.
+
+Detections (``predictions.json``) are COCO-result-like rows that name what they mean: image, class,
+box in continuous 0-based pixels, score. Numbers keep all their digits. Anybody's predictions in
+this form can be scored and diagnosed:
+
+    {"kind": "detections", "version": 1, "rows": [
+    {"image": "000001", "class": "dog", "box_xyxy": [4.5, 10, 60, 80], "score": 0.93}]}
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whytransfer.core.errors import InputError, nearest
+from whytransfer.core.store import write_text
+from whytransfer.data.sample import Source
+from whytransfer.ops.detections import Detections, Truth
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ClassPredictions:
+    """What a classifier says of each image, with the truth.
+
+    Attributes:
+        names: (N,) image names.
+        classes: Class names; labels index them.
+        labels: (N,) int64, the true class.
+        topk: (N, K) int64, the K most likely classes, the likeliest first.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    topk: NDArray[np.int64]
+
+    def correct(self, k: int = 1) -> NDArray[np.bool_]:
+        """Says of each image whether its class is among the first ``k``."""
+        found: NDArray[np.bool_] = (self.topk[:, :k] == self.labels[:, None]).any(axis=1)
+        return found
+
+
+def truth_of(source: Source) -> Truth:
+    """Collects the objects of all images of a source; decodes none.
+
+    Raises:
+        InputError: The format has no objects.
+    """
+    rows = [source.objects(index) for index in range(len(source))]
+    found = [objects for objects in rows if objects is not None]
+    if len(found) < len(rows):
+        raise InputError(
+            source.path(0).parent, "the images have no boxes", "a detection dataset",
+            "give data in the format voc or coco",
+        )  # fmt: skip
+    counts = [len(objects.labels) for objects in found]
+    sizes = [source.size(index) for index in range(len(source))]
+    return Truth(
+        images=tuple(source.name(index) for index in range(len(source))),
+        sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2),
+        classes=source.classes,
+        image=np.repeat(np.arange(len(rows)), counts).astype(np.int64),
+        label=_joined([o.labels for o in found], np.int64),
+        boxes_xyxy=_joined([o.boxes_xyxy for o in found], np.float64).reshape(-1, 4),
+        difficult=_joined([o.difficult for o in found], np.bool_),
+        crowd=_joined([o.crowd for o in found], np.bool_),
+        area=_joined([o.area for o in found], np.float64),
+    )
+
+
+def _joined(parts: list[NDArray[Any]], kind: Any) -> NDArray[Any]:
+    return np.concatenate([*parts, np.zeros((0, *parts[0].shape[1:]))] if parts else []).astype(
+        kind
+    )
+
+
+def write_detections(path: Path, detections: Detections, truth: Truth) -> None:
+    """Writes detections, one per line, with the names that ``truth`` gives to their numbers.
+
+    Raises:
+        InputError: A score or a box is not finite.
+    """
+    finite = np.isfinite(detections.score) & np.isfinite(detections.boxes_xyxy).all(axis=1)
+    if not finite.all():
+        row = int(np.flatnonzero(~finite)[0])
+        raise InputError(
+            path, f"detection {row} has score {detections.score[row]} and box "
+            f"{detections.boxes_xyxy[row].tolist()}", "finite numbers",
+            "the model diverged: lower its learning rate",
+        )  # fmt: skip
+    columns = zip(
+        detections.image.tolist(),
+        detections.label.tolist(),
+        detections.boxes_xyxy.tolist(),
+        detections.score.tolist(),
+        strict=True,
+    )
+    rows = (
+        {
+            "image": truth.images[image],
+            "class": truth.classes[label],
+            "box_xyxy": box,
+            "score": score,
+        }
+        for image, label, box, score in columns
+    )
+    _write(path, "detections", {}, {"rows": rows})
+
+
+def read_detections(path: Path, truth: Truth) -> Detections:
+    """Reads detections against the images and classes of ``truth``.
+
+    Raises:
+        InputError: The file is missing or malformed, a score is not finite, or an image or a class
+            is not in the truth.
+    """
+    content = _read(path, "detections")
+    numbers = _Numbers(truth.images, truth.classes)
+    image, label, boxes, score = [], [], [], []
+    for row, where in _rows(path, content, "rows"):
+        image.append(numbers.image(row, where))
+        label.append(numbers.label(row, where))
+        boxes.append(_finite(row, "box_xyxy", 4, where))
+        score.append(_finite(row, "score", 1, where)[0])
+    return Detections(
+        np.array(image, dtype=np.int64),
+        np.array(label, dtype=np.int64),
+        np.array(score, dtype=np.float64),
+        np.array(boxes, dtype=np.float64).reshape(-1, 4),
+    )
+
+
+def write_truth(path: Path, truth: Truth) -> None:
+    """Writes images, classes and objects; :func:`read_truth` gives the same truth again."""
+    images = (
+        {"name": name, "height": height, "width": width}
+        for name, (height, width) in zip(truth.images, truth.sizes.tolist(), strict=True)
+    )
+    objects = (
+        {
+            "image": truth.images[truth.image[row]],
+            "class": truth.classes[truth.label[row]],
+            "box_xyxy": truth.boxes_xyxy[row].tolist(),
+            "difficult": bool(truth.difficult[row]),
+            "crowd": bool(truth.crowd[row]),
+            "area": float(truth.area[row]),
+        }
+        for row in range(len(truth))
+    )
+    _write(path, "truth", {"classes": list(truth.classes)}, {"images": images, "objects": objects})
+
+
+def read_truth(path: Path) -> Truth:
+    """Reads what :func:`write_truth` wrote.
+
+    Raises:
+        InputError: The file is missing or malformed, or an object names an unknown image or class.
+    """
+    content = _read(path, "truth")
+    classes = _names(path, content, "classes")
+    images, sizes = [], []
+    for row, where in _rows(path, content, "images"):
+        images.append(_text(row, "name", where))
+        sizes.append([int(_finite(row, side, 1, where)[0]) for side in ("height", "width")])
+    numbers = _Numbers(images, classes)
+    rows = list(_rows(path, content, "objects"))
+    boxes = [_finite(row, "box_xyxy", 4, where) for row, where in rows]
+    return Truth(
+        images=tuple(images),
+        sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2),
+        classes=classes,
+        image=np.array([numbers.image(*row) for row in rows], dtype=np.int64),
+        label=np.array([numbers.label(*row) for row in rows], dtype=np.int64),
+        boxes_xyxy=np.array(boxes, dtype=np.float64).reshape(-1, 4),
+        difficult=np.array([row.get("difficult", False) for row, _ in rows], dtype=np.bool_),
+        crowd=np.array([row.get("crowd", False) for row, _ in rows], dtype=np.bool_),
+        area=np.array([_finite(row, "area", 1, where)[0] for row, where in rows], dtype=np.float64),
+    )
+
+
+def write_classifications(path: Path, predictions: ClassPredictions) -> None:
+    """Writes a classifier's predictions, one image per line, by class name."""
+    classes = predictions.classes
+    rows = (
+        {"image": name, "class": classes[label], "top": [classes[guess] for guess in guesses]}
+        for name, label, guesses in zip(
+            predictions.names, predictions.labels.tolist(), predictions.topk.tolist(), strict=True
+        )
+    )
+    _write(path, "classifications", {"classes": list(classes)}, {"rows": rows})
+
+
+def read_classifications(path: Path) -> ClassPredictions:
+    """Reads what :func:`write_classifications` wrote.
+
+    Raises:
+        InputError: The file is missing or malformed, a class is not in its list, or the images
+            have different numbers of guesses.
+    """
+    content = _read(path, "classifications")
+    classes = _names(path, content, "classes")
+    numbers = _Numbers((), classes)
+    names: list[str] = []
+    labels: list[int] = []
+    topk: list[list[int]] = []
+    for row, where in _rows(path, content, "rows"):
+        names.append(_text(row, "image", where))
+        labels.append(numbers.label(row, where))
+        guesses = row.get("top")
+        if not isinstance(guesses, list) or (topk and len(guesses) != len(topk[0])):
+            raise InputError(
+                where, f"top is {guesses!r}", "as many class names as in the first row"
+            )
+        topk.append([numbers.label({"class": guess}, where) for guess in guesses])
+    return ClassPredictions(
+        tuple(names),
+        classes,
+        np.array(labels, dtype=np.int64),
+        np.array(topk, dtype=np.int64).reshape(len(names), -1),
+    )
+
+
+class _Numbers:
+    """Turns the names of images and classes into their numbers."""
+
+    def __init__(self, images: Sequence[str], classes: Sequence[str]) -> None:
+        self._images = {name: number for number, name in enumerate(images)}
+        self._classes = {name: number for number, name in enumerate(classes)}
+
+    def image(self, row: Mapping[str, Any], where: str) -> int:
+        name = _text(row, "image", where)
+        if name not in self._images:
+            hint = nearest(name, self._images)
+            raise InputError(where, f"the image {name!r} is not in the truth", "", hint)
+        return self._images[name]
+
+    def label(self, row: Mapping[str, Any], where: str) -> int:
+        name = _text(row, "class", where)
+        if name not in self._classes:
+            known = f"one of {', '.join(self._classes)}"
+            found = f"the class {name!r} is not in the truth"
+            raise InputError(where, found, known, nearest(name, self._classes))
+        return self._classes[name]
+
+
+def _write(
+    path: Path, kind: str, head: Mapping[str, Any], lists: Mapping[str, Iterable[Mapping[str, Any]]]
+) -> None:
+    """Writes JSON whose lists have one row per line, so that two files can be compared by eye."""
+    parts = [f'"kind": "{kind}"', f'"version": {_VERSION}']
+    parts += [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
+    for key, rows in lists.items():
+        lines = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
+        parts.append(f"{json.dumps(key)}: [\n{lines}]")
+    write_text(path, "{" + ",\n".join(parts) + "}\n")
+
+
+def _read(path: Path, kind: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(path, "no such file", f"a file of {kind}", "check the path") from None
+    except ValueError as error:
+        raise InputError(path, f"not readable as JSON ({error})", f"a file of {kind}") from None
+    expected = {"kind": kind, "version": _VERSION}
+    found = {key: content.get(key) for key in expected} if isinstance(content, dict) else content
+    if found != expected:
+        shown = json.dumps(found)[:80]
+        raise InputError(path, f"begins with {shown}", json.dumps(expected), "give another file")
+    return dict(content)
+
+
+def _rows(path: Path, content: Mapping[str, Any], key: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yields each row with the words that name it in a message."""
+    rows = content.get(key)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise InputError(
+            path, f"holds no list {key!r} of rows", "see the form in the documentation"
+        )
+    for number, row in enumerate(rows):
+        yield row, f"{path}, {key}[{number}]"
+
+
+def _names(path: Path, content: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    names = content.get(key)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(path, f"{key} is {str(names)[:40]!r}", "a list of names")
+    return tuple(names)
+
+
+def _text(row: Mapping[str, Any], key: str, where: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str):
+        raise InputError(where, f"{key} is {value!r}", "a name")
+    return value
+
+
+def _finite(row: Mapping[str, Any], key: str, count: int, where: str) -> list[float]:
+    value = row.get(key)
+    numbers: list[Any] = value if isinstance(value, list) else [value]
+    good = all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
+    if not good or len(numbers) != count:
+        words = "a finite number" if count == 1 else f"{count} finite numbers"
+        raise InputError(where, f"{key} is {value!r}", words, "correct the file")
+    return [float(number) for number in numbers]
