@@ -1,0 +1,97 @@
+"""What a page is made from: the typed, plain result of a study."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from whytransfer.core.records import Comparison, Finding, Metric, Record
+
+
+class _Content(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Run(_Content):
+    """One arm on one task at one seed: all its metrics."""
+
+    arm: str
+    seed: int
+    metrics: tuple[Metric, ...]
+
+
+class TaskResult(_Content):
+    """A downstream task of the study.
+
+    Attributes:
+        name: As the study calls it; ``plugin`` is the task that it runs.
+        headline: The metric that arms are compared by.
+        description: First line of the task's docstring.
+        runs: One per arm and seed that finished.
+        comparisons: Every arm against every other, on the headline metric.
+    """
+
+    name: str
+    plugin: str
+    headline: str
+    description: str
+    runs: tuple[Run, ...]
+    comparisons: tuple[Comparison, ...]
+
+
+class FindingResult(_Content):
+    """An analysis of the study; ``folder`` holds the picture files that the finding names."""
+
+    name: str
+    task: str
+    finding: Finding
+    folder: Path
+
+
+class Curve(_Content):
+    """A training log: ``values[i]`` of the scalar ``name`` at ``steps[i]``."""
+
+    stage: str
+    arm: str
+    task: str
+    seed: int
+    name: str
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+class Provenance(_Content):
+    """One artifact of the study: what made it, and where it lies."""
+
+    label: str
+    record: Record
+    folder: Path
+
+
+class Failure(_Content):
+    """A node that crashed, or that could not run because of one; with the end of its log."""
+
+    label: str
+    reason: str
+    log: str
+
+
+class StudyResult(_Content):
+    """All that a report shows.
+
+    Attributes:
+        caveats: What this study's budget can and cannot show; printed on the first screen.
+        arms: Names in the study's order; ``arm_descriptions`` says what each is.
+    """
+
+    name: str
+    description: str
+    caveats: tuple[str, ...]
+    reference: str
+    seeds: tuple[int, ...]
+    arms: tuple[str, ...]
+    arm_descriptions: dict[str, str]
+    tasks: tuple[TaskResult, ...]
+    findings: tuple[FindingResult, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    provenance: tuple[Provenance, ...] = ()
+    failures: tuple[Failure, ...] = ()
