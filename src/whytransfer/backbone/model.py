@@ -1,0 +1,82 @@
+"""A backbone: a ResNet that describes its own levels and runs from any one to any other."""
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from whytransfer.backbone.architecture import Architecture, levels_of
+from whytransfer.backbone.architecture import Level as Level
+from whytransfer.backbone.preprocessing import Preprocessing
+
+_MODULES = {
+    "stem": ("conv1", "bn1", "act1"),
+    "layer1": ("maxpool", "layer1"),
+    "layer2": ("layer2",),
+    "layer3": ("layer3",),
+    "layer4": ("layer4",),
+}
+"""Level → the modules of ``net`` that lead to it from the level before."""
+
+
+class Backbone(nn.Module):
+    """A ResNet without its classifier, with its description and its preprocessing.
+
+    Attributes:
+        net: The plain network. Its ``state_dict`` has torchvision's keys without ``fc.*``; its
+            stages are ``net.layer1`` to ``net.layer4``.
+        architecture: What was built.
+        preprocessing: What the input must have gone through; the caller applies it.
+        levels: The outputs that can be asked for, from the image on.
+    """
+
+    def __init__(
+        self, net: nn.Module, architecture: Architecture, preprocessing: Preprocessing
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.architecture = architecture
+        self.preprocessing = preprocessing
+        self.levels = levels_of(architecture)
+
+    @property
+    def num_features(self) -> int:
+        """The channels of the last level, and so of the pooled output."""
+        return self.levels[-1].channels
+
+    def level(self, name: str) -> Level:
+        """Returns the level of that name; raises ``ValueError`` where there is none."""
+        return self.levels[self._index(name)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the last level averaged over space: (N, num_features) of (N, 3, H, W)."""
+        return self.features(x).mean(dim=(2, 3))
+
+    def features(self, x: Tensor, upto: str = "layer4") -> Tensor:
+        """Returns one level's map: (N, channels, ⌈H/stride⌉, ⌈W/stride⌉) of (N, 3, H, W)."""
+        return self.run(x, after=None, upto=upto)
+
+    def run(self, x: Tensor, after: str | None, upto: str) -> Tensor:
+        """Runs the stages that follow one level, up to and including another.
+
+        Args:
+            x: The map of level ``after``, or the normalised images.
+            after: Name of a level, or ``None`` to begin at the images.
+            upto: Name of a level, not before ``after``; the same one returns ``x``.
+
+        Raises:
+            ValueError: There is no level of that name, or the two stand in the wrong order.
+        """
+        first = 0 if after is None else self._index(after) + 1
+        last = self._index(upto) + 1
+        if first > last:
+            raise ValueError(f"level {upto!r} comes before {after!r}")
+        for level in self.levels[first:last]:
+            for module in _MODULES[level.name]:
+                x = cast(Tensor, self.net.get_submodule(module)(x))
+        return x
+
+    def _index(self, name: str) -> int:
+        names = [level.name for level in self.levels]
+        if name not in names:
+            raise ValueError(f"no level {name!r}: there are {', '.join(names)}")
+        return names.index(name)

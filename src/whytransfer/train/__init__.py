@@ -1,0 +1,1 @@
+"""Training: one visible loop, its schedule, its checkpoints and its normalisation layers."""

@@ -1,0 +1,120 @@
+"""How a model is trained: optimiser, schedule, duration. All durations are steps inside."""
+
+import math
+from typing import Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from whytransfer.core.config import Config
+
+
+class Sgd(Config):
+    """Stochastic gradient descent with momentum.
+
+    Attributes:
+        lr: The learning rate at factor 1 of the schedule.
+        momentum: Of the velocity, undampened.
+        weight_decay: Added to the gradient as ``weight_decay * weight``, biases included.
+        norm_weight_decay: The same for scales and shifts of normalisation layers; ``None`` means
+            the same value. MoCo decays every parameter, detectron2 sets 0 here.
+        nesterov: Whether the momentum is Nesterov's.
+    """
+
+    lr: PositiveFloat
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    norm_weight_decay: float | None = Field(default=None, ge=0)
+    nesterov: bool = False
+
+
+class Schedule(Config):
+    """What the learning rate is multiplied with as training goes on.
+
+    Attributes:
+        kind: ``cosine`` falls from 1 to 0 as ½(1 + cos πt); ``multistep`` multiplies by ``gamma``
+            at every milestone.
+        per: Where t moves: at every step, or only where an epoch begins.
+        milestones: Where a multistep schedule falls, in units of ``per``.
+        gamma: What it is multiplied with there.
+        warmup_steps: Steps over which a further factor grows linearly to 1.
+        warmup_factor: What that factor starts at.
+
+    Source: moco, main_moco.py ``adjust_learning_rate`` @132aea9 (per epoch, no warm-up);
+        detectron2, solver/lr_scheduler.py ``_get_warmup_factor_at_iter`` (linear).
+    """
+
+    kind: Literal["constant", "cosine", "multistep"] = "constant"
+    per: Literal["step", "epoch"] = "step"
+    milestones: tuple[float, ...] = ()
+    gamma: PositiveFloat = 0.1
+    warmup_steps: int = Field(default=0, ge=0)
+    warmup_factor: float = Field(default=1e-3, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _milestones_belong_to_multistep(self) -> Self:
+        if bool(self.milestones) != (self.kind == "multistep"):
+            raise ValueError("milestones go with kind: multistep, and with no other")
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError("milestones must rise")
+        return self
+
+    def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
+        """Returns the multiplier of the learning rate of one step, in [0, 1] where gamma is.
+
+        >>> Schedule(kind="cosine").factor(5, total_steps=10, steps_per_epoch=1)
+        0.5
+        """
+        unit = steps_per_epoch if self.per == "epoch" else 1
+        return self._decay(step // unit, total_steps / unit) * self._warmup(step)
+
+    def _decay(self, position: int, total: float) -> float:
+        if self.kind == "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * position / total))
+        passed = sum(milestone <= position for milestone in self.milestones)
+        return float(self.gamma**passed)
+
+    def _warmup(self, step: int) -> float:
+        if step >= self.warmup_steps:
+            return 1.0
+        done = step / self.warmup_steps
+        return self.warmup_factor * (1.0 - done) + done
+
+
+class Training(Config):
+    """A whole training run.
+
+    Attributes:
+        epochs: How long, in passes over the data; fractions are rounded to whole steps.
+        steps: How long, in optimiser steps. Exactly one of the two is given.
+        batch_size: Images per step, over all devices.
+        sgd: The optimiser.
+        schedule: Of the learning rate.
+        precision: ``bf16-mixed`` computes in bfloat16 where that is safe; weights stay float32.
+        channels_last: Keep convolution weights and 4-d inputs channels-last in memory: the same
+            numbers up to rounding, faster.
+        log_every_steps: A row of the log holds the means over that many steps.
+        checkpoint_every_steps: How much work a kill can lose; moves no number.
+    """
+
+    epochs: PositiveFloat | None = None
+    steps: PositiveInt | None = None
+    batch_size: PositiveInt
+    sgd: Sgd
+    schedule: Schedule = Schedule()
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    channels_last: bool = True
+    log_every_steps: PositiveInt = 10
+    checkpoint_every_steps: PositiveInt = 200
+
+    @model_validator(mode="after")
+    def _one_duration(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either epochs or steps, and set the other to null")
+        return self
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Returns the duration in optimiser steps, at least one."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(1, round(self.epochs * steps_per_epoch))
