@@ -229,13 +229,18 @@ def _hashes(paths: Sequence[Path], cache: Path | None) -> list[str]:
             hashes = pool.map(hash_file, [path for _, path in missing])
             result.update(zip([key for key, _ in missing], hashes, strict=True))
         if cache is not None:
-            # A file written a moment ago may be written again within one tick of its clock.
-            settled = time.time_ns() - int(_SETTLED_SECONDS * 1e9)
-            for key, stat in zip(keys, stats, strict=True):
-                if stat.st_mtime_ns < settled:
-                    known[key] = [stat.st_size, stat.st_mtime_ns, result[key]]
-            _write_cache(cache, known)
+            _write_cache(cache, known | dict(_settled(result, keys, stats)))
     return [result[key] for key in keys]
+
+
+def _settled(
+    hashes: Mapping[str, str], keys: Sequence[str], stats: Sequence[os.stat_result]
+) -> Iterator[tuple[str, list[Any]]]:
+    """Yields what may be kept: a file just written may change within one tick of its clock."""
+    newest = time.time_ns() - int(_SETTLED_SECONDS * 1e9)
+    for key, stat in zip(keys, stats, strict=True):
+        if stat.st_mtime_ns < newest:
+            yield key, [stat.st_size, stat.st_mtime_ns, hashes[key]]
 
 
 def _still_valid(
