@@ -1,0 +1,54 @@
+"""Layer 3: downstream tasks and the stage that runs them; never imports ``pretrain``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from whytransfer.core.store import Artifact
+    from whytransfer.data.dataset import Dataset
+
+
+def run(
+    task: str,
+    backbone: str | Path | Artifact,
+    data: str | Path | Dataset,
+    *,
+    seed: int = 0,
+    store: str | Path = "runs",
+    execution: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Artifact:
+    """Trains a task on a backbone, predicts and scores, or takes it all from the store.
+
+    >>> a = run("voc07_detection", moco, "/data/VOCdevkit")  # doctest: +SKIP
+
+    Args:
+        task: A name of ``whytransfer ls``, or a dotted path.
+        backbone: What :func:`whytransfer.pretrain.run` gave, or the folder of such an artifact.
+        data: ``world:crowds``, ``FORMAT:PATH``, or a path whose format is recognised.
+        seed: Of every stream.
+        store: The folder that holds all artifacts.
+        execution: Workers and device; moves no number.
+        settings: Fields of the task's ``Config``; nested ones as dictionaries.
+
+    Raises:
+        InputError: Something given can't be used.
+    """
+    from pathlib import Path
+
+    from whytransfer.core.config import build
+    from whytransfer.core.stage import Execution
+    from whytransfer.core.store import Store, open_artifact
+    from whytransfer.data.stage import open_reference
+    from whytransfer.transfer import stage
+
+    opened = Store(store)
+    config = stage.resolve(task, settings, f"transfer {task}")
+    if isinstance(backbone, str | Path):
+        backbone = open_artifact(Path(backbone))
+    dataset = open_reference(data, opened)
+    how = build(Execution, execution or {}, "execution")
+    return stage.run(task, backbone, dataset, config, seed=seed, store=opened, execution=how)

@@ -1,0 +1,1 @@
+"""The parts that downstream tasks are assembled from."""

@@ -1,0 +1,193 @@
+"""The Faster R-CNN C4 detector: one map gives proposals and regions, the last stage reads them.
+
+In ResNet's own names: ``layer3`` makes the map (stride 16), ``layer4`` reads the pooled regions.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+from whytransfer.backbone.model import Backbone
+from whytransfer.core.config import Config
+from whytransfer.train.learner import Context
+from whytransfer.train.norm import convert_groups
+from whytransfer.transfer.parts.proposals import ProposalConfig, ProposalNetwork, Size
+from whytransfer.transfer.parts.regions import (
+    BoxPredictor,
+    Found,
+    RegionConfig,
+    Regions,
+    sample_regions,
+)
+from whytransfer.transfer.parts.scenes import SceneBatch
+
+_MAP, _HEAD = "layer3", "layer4"
+
+
+class C4Config(Config):
+    """The detector's settings.
+
+    Attributes:
+        proposals: Of the proposal network.
+        regions: Of the region head.
+        bn_group_size: Images whose statistics a BatchNorm in training shares; ``None`` is all of
+            a batch, which is what synchronised BatchNorm computes on any number of GPUs. Regions
+            keep the group of their image.
+        frozen_levels: This many levels, the stem being the first, keep their weights and use
+            their running statistics; 2 is detectron2's own default, 0 MoCo's.
+
+    Source: moco detection/configs/Base-RCNN-C4-BN.yaml @132aea9 (synchronised, nothing frozen).
+    """
+
+    proposals: ProposalConfig = ProposalConfig()
+    regions: RegionConfig = RegionConfig()
+    bn_group_size: int | None = None
+    frozen_levels: int = 0
+
+
+class C4Detector(nn.Module):
+    """A Faster R-CNN on stage 4 of a ResNet.
+
+    Sampling draws from streams named by step and image, so it depends neither on the number of
+    processes nor on the other images of the batch.
+
+    Args:
+        backbone: Fine-tuned in place.
+        num_classes: C; background comes on top.
+        config: All its settings.
+
+    Source: Ren et al. 2015; detectron2 Base-RCNN-C4.yaml @02b5c4e; moco detection/train_net.py
+        @132aea9 (BatchNorm after the last stage).
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int, config: C4Config) -> None:
+        super().__init__()
+        self.backbone, self.num_classes, self.config = backbone, num_classes, config
+        level, head = backbone.level(_MAP), backbone.level(_HEAD)
+        self.stride_px = level.stride
+        self.proposals = ProposalNetwork(level.channels, level.stride, config.proposals)
+        has_norm = config.regions.extra_norm
+        self.extra_norm = nn.BatchNorm2d(head.channels) if has_norm else nn.Identity()
+        self.predictor = BoxPredictor(head.channels, num_classes, config.regions)
+        # Regions are grouped by hand, so stage 5 keeps its plain BatchNorm.
+        grouped = backbone.net.get_submodule(_HEAD)
+        convert_groups(backbone, config.bn_group_size)
+        convert_groups(grouped, None)
+        for module in self._frozen():
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "C4Detector":
+        """Sets the mode of everything but the frozen levels, which stay in evaluation mode."""
+        super().train(mode)
+        for module in self._frozen():
+            module.eval()
+        return self
+
+    def loss(self, batch: SceneBatch, context: Context) -> dict[str, Tensor]:
+        """Returns the four losses of a batch, and under ``loss`` their sum."""
+        truth = [boxes.to(self._device) for boxes in batch.boxes_xyxy]
+        labels = [label.to(self._device) for label in batch.labels]
+        features = self._features(batch)
+        logits, deltas = self.proposals(features)
+        anchors = self.proposals.anchors(features)
+        streams = [context.stream("anchors", index) for index in batch.indices]
+        losses = self.proposals.losses(logits, deltas, anchors, truth, streams)
+        proposals = self.proposals.propose(logits, deltas, anchors, batch.sizes_px)
+        regions = self._sample(proposals, truth, labels, batch.indices, context)
+        class_logits, box_deltas = self._read(features, [r.boxes_xyxy for r in regions])
+        losses |= self.predictor.losses(class_logits, box_deltas, regions)
+        return {"loss": torch.stack(list(losses.values())).sum(), **losses}
+
+    def after_step(self) -> None:
+        """Nothing is left to do after an optimiser step."""
+
+    @torch.no_grad()
+    def detect(self, batch: SceneBatch) -> list[Found]:
+        """Returns each image's detections, boxes in pixels of its original size."""
+        features = self._features(batch)
+        logits, deltas = self.proposals(features)
+        anchors = self.proposals.anchors(features)
+        proposals = self.proposals.propose(logits, deltas, anchors, batch.sizes_px)
+        class_logits, box_deltas = self._read(features, proposals)
+        counts = [len(boxes) for boxes in proposals]
+        split = torch.split(class_logits, counts), torch.split(box_deltas, counts)
+        return [
+            _at_size(self.predictor.detections(scores, deltas, boxes, size), size, original)
+            for scores, deltas, boxes, size, original in zip(
+                *split, proposals, batch.sizes_px, batch.originals, strict=True
+            )
+        ]
+
+    def _sample(
+        self,
+        proposals: Sequence[Tensor],
+        truth: Sequence[Tensor],
+        labels: Sequence[Tensor],
+        indices: Sequence[int],
+        context: Context,
+    ) -> list[Regions]:
+        """Draws the regions of each image from a stream of its own."""
+        config = self.config.regions
+        images = zip(proposals, truth, labels, indices, strict=True)
+        return [
+            sample_regions(
+                boxes, objects, classes, self.num_classes, config, context.stream("regions", index)
+            )
+            for boxes, objects, classes, index in images
+        ]
+
+    def _features(self, batch: SceneBatch) -> Tensor:
+        """Returns the map of a batch; padding enters as zeros, the mean colour."""
+        images = self.backbone.preprocessing.normalise(batch.images.to(self._device))
+        for image, (height, width) in zip(images, batch.sizes_px, strict=True):
+            image[:, height:] = 0.0
+            image[:, :, width:] = 0.0
+        return self.backbone.features(images, upto=_MAP)
+
+    def _read(self, features: Tensor, boxes_xyxy: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Returns class logits (R, C + 1) and deltas (R, C, 4) of regions, image after image."""
+        config = self.config.regions
+        pooled = roi_align(
+            features,
+            list(boxes_xyxy),
+            config.pooled,
+            spatial_scale=1.0 / self.stride_px,
+            sampling_ratio=config.sampling_ratio,
+            aligned=config.aligned,
+        )
+        counts = [len(boxes) for boxes in boxes_xyxy]
+        read = [self._stage5(group) for group in torch.split(pooled, list(self._grouped(counts)))]
+        result: tuple[Tensor, Tensor] = self.predictor(torch.cat(read))
+        return result
+
+    def _stage5(self, pooled: Tensor) -> Tensor:
+        read = self.backbone.run(pooled, after=_MAP, upto=_HEAD)
+        mean: Tensor = self.extra_norm(read).mean(dim=(2, 3))
+        return mean
+
+    def _grouped(self, counts: Sequence[int]) -> Iterator[int]:
+        """Yields how many regions are normalised together."""
+        size = self.config.bn_group_size if self.training else None
+        size = size or len(counts)
+        for start in range(0, len(counts), size):
+            yield sum(counts[start : start + size])
+
+    def _frozen(self) -> list[nn.Module]:
+        frozen = self.backbone.levels[: self.config.frozen_levels]
+        names = [("conv1", "bn1") if level.name == "stem" else (level.name,) for level in frozen]
+        return [self.backbone.net.get_submodule(name) for group in names for name in group]
+
+    @property
+    def _device(self) -> torch.device:
+        return self.predictor.classes.weight.device
+
+
+def _at_size(found: Found, size: Size, original: Size) -> Found:
+    """Scales boxes from the resized image to the original one and drops those without area."""
+    scale = found.boxes_xyxy.new_tensor([original[1] / size[1], original[0] / size[0]] * 2)
+    limit = found.boxes_xyxy.new_tensor([original[1], original[0]] * 2)
+    boxes = torch.minimum(found.boxes_xyxy * scale, limit)
+    kept = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    return Found(boxes[kept], found.scores[kept], found.labels[kept])

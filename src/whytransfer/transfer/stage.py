@@ -1,0 +1,113 @@
+"""The transfer stage: a backbone and data in; predictions, truth and their score out.
+
+predictions.json     what the trained model says of every test image
+truth.json           the objects in them, for detections; the score needs these files alone
+training.jsonl       the training log
+backbone/            the backbone after fine-tuning, where the task fine-tunes
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from whytransfer.backbone import artifact as backbones
+from whytransfer.core import plugins
+from whytransfer.core.config import build, merge, to_plain
+from whytransfer.core.errors import InputError
+from whytransfer.core.records import Metric
+from whytransfer.core.stage import Execution, Step, materialise
+from whytransfer.core.store import Artifact, Store
+from whytransfer.data.dataset import Dataset, limited
+from whytransfer.train.loop import Run, fit
+from whytransfer.transfer.task import Setting, Task, TaskConfig
+
+LOG, BACKBONE = "training.jsonl", "backbone"
+
+
+def resolve(task: str, overrides: Mapping[str, Any], where: str) -> TaskConfig:
+    """Returns a task's configuration: its defaults with some fields replaced.
+
+    Args:
+        task: Name or dotted path.
+        overrides: Nested plain data; what is left out keeps its default.
+        where: The file or command that the overrides came from, for the messages.
+
+    Raises:
+        InputError: There is no such task, or a field is unknown or wrong; all of them at once.
+    """
+    model = plugins.find("task", task).Config
+    return cast(TaskConfig, build(model, merge(to_plain(model()), overrides), where))
+
+
+def step_for(task: str, backbone: str, data: str, config: TaskConfig, seed: int) -> Step:
+    """Says what is to be computed; its fingerprint names the artifact before it exists.
+
+    Args:
+        task: Name or dotted path.
+        backbone: Fingerprint of the backbone's artifact.
+        data: Fingerprint of the dataset.
+        config: From :func:`resolve`.
+        seed: Of every stream that the task draws from.
+    """
+    inputs = {"backbone": backbone, "data": data}
+    return Step(stage="transfer", plugin=task, config=config, inputs=inputs, seed=seed)
+
+
+def run(
+    task: str,
+    backbone: Artifact,
+    data: Dataset,
+    config: TaskConfig,
+    *,
+    seed: int,
+    store: Store,
+    execution: Execution,
+) -> Artifact:
+    """Trains a task on a backbone, predicts and scores, where the store does not have it yet.
+
+    Raises:
+        InputError: Data or backbone are not what the task needs, or the store can't be written.
+        Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+        TrainingError: The loss is not finite.
+    """
+    step = step_for(task, backbone.fingerprint, data.fingerprint, config, seed)
+    kind: type[Task] = plugins.find("task", task).Task
+
+    def compute(folder: Path, work: Path) -> tuple[Metric, ...]:
+        network = backbones.load(backbone.path)
+        running = kind(config, network, _setting(data, config, seed, execution.workers))
+        fit(
+            running.model,
+            running.batches,
+            config.training,
+            Run(
+                work=work,
+                log=folder / LOG,
+                execution=execution,
+                seed=seed,
+                steps_per_epoch=running.steps_per_epoch,
+                title=f"{step.name} on {backbone.record.plugin}",
+            ),
+        )
+        running.finish()
+        running.predict(folder)
+        if kind.FINE_TUNES:
+            provenance = {"task": task, "step": step.fingerprint, **step.inputs}
+            (folder / BACKBONE).mkdir()
+            backbones.save(folder / BACKBONE, network, provenance)
+        return kind.score(folder, config)
+
+    return materialise(store, step, compute)
+
+
+def _setting(data: Dataset, config: TaskConfig, seed: int, workers: int) -> Setting:
+    train, test = data.open("train"), data.open("test")
+    if train.classes != test.classes:
+        raise InputError(
+            f"{data.format} data",
+            f"{len(train.classes)} classes to train on, {len(test.classes)} to test on",
+            "the same class list in both splits",
+        )
+    if config.limit is not None:
+        train, test = limited(train, config.limit), limited(test, config.limit)
+    return Setting(train=train, test=test, seed=seed, workers=workers)

@@ -1,0 +1,133 @@
+"""The protocol of a downstream task, and what it is given.
+
+A task is one module in ``transfer/tasks``: a docstring whose first line says what it is, a frozen
+``Config`` that holds every default, and a class ``Task``. It knows of the backbone only what the
+backbone says of itself. What it predicts goes into files, and its score is a pure function of
+those files.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import PositiveInt
+from torch import nn
+
+from whytransfer.backbone.model import Backbone
+from whytransfer.core.config import Config
+from whytransfer.core.errors import InputError
+from whytransfer.core.records import Metric
+from whytransfer.core.streams import Stream
+from whytransfer.data.sample import Source
+from whytransfer.train.config import Training
+
+PREDICTIONS = "predictions.json"
+"""What the trained model says of every test image: detections, or classes with the truth."""
+
+TRUTH = "truth.json"
+"""The objects of the test images; only beside detections."""
+
+
+class TaskConfig(Config):
+    """What every task's configuration holds.
+
+    Attributes:
+        training: How the task's model is trained.
+        limit: Use that many training and that many test images only, for a smoke run.
+        num_draws: Resamplings of the test images behind every interval.
+    """
+
+    training: Training
+    limit: PositiveInt | None = None
+    num_draws: PositiveInt = 1000
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a task is built for.
+
+    Attributes:
+        train: The split that is trained on.
+        test: The split that is scored on; the same classes.
+        seed: Of every stream that the task draws from.
+        workers: Processes that read and augment images; moves no number.
+    """
+
+    train: Source
+    test: Source
+    seed: int = 0
+    workers: int = 0
+
+    def stream(self, name: str) -> Stream:
+        """Returns the stream for one part of the initialisation."""
+        return Stream(self.seed, f"init/{name}")
+
+
+class Task(ABC):
+    """A downstream task on one backbone: a model, its training data, its predictions.
+
+    Args:
+        config: The module's ``Config``.
+        backbone: Trained further in place where the task fine-tunes.
+        setting: Data and seed.
+
+    Attributes:
+        FINE_TUNES: Whether the backbone's weights are trained, too.
+        PREDICTS: What the prediction file holds: ``detections`` (boxes with classes and scores)
+            or ``classes`` (the classes of each image, best first).
+        model: What is trained, a :class:`whytransfer.train.loop.Learner`.
+
+    Raises:
+        InputError: The data or the backbone are not what the task needs.
+    """
+
+    FINE_TUNES: ClassVar[bool]
+    PREDICTS: ClassVar[Literal["detections", "classes"]]
+
+    model: nn.Module
+
+    @abstractmethod
+    def __init__(self, config: Any, backbone: Backbone, setting: Setting) -> None: ...
+
+    @property
+    @abstractmethod
+    def steps_per_epoch(self) -> int:
+        """How many batches one pass over the training images is."""
+
+    @abstractmethod
+    def batches(self, first_step: int) -> Iterator[Any]:
+        """Yields the batch of every step from one on; a pure function of seed and step."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Runs once after the last step, before anything is predicted."""
+
+    @abstractmethod
+    def predict(self, folder: Path) -> None:
+        """Writes what the model says of the test images, and what is true of them, as files."""
+
+    @staticmethod
+    @abstractmethod
+    def score(folder: Path, config: Any) -> tuple[Metric, ...]:
+        """Scores the files that :meth:`predict` wrote; the first metric is the headline.
+
+        Raises:
+            InputError: A file is missing, not readable, or does not belong to the other.
+        """
+
+
+def require_batch(num_images: int, batch_size: int, what: str) -> None:
+    """Checks that a batch can be filled.
+
+    Raises:
+        InputError: It is larger than the data.
+    """
+    if batch_size > num_images:
+        raise InputError(
+            "training.batch_size",
+            f"{batch_size} is more than the {num_images} {what}",
+            f"at most {num_images}",
+            "make it smaller, or raise limit where one is set",
+        )
