@@ -17,8 +17,9 @@ from whytransfer.data.dataset import from_spec
 from whytransfer.data.predictions import ClassPredictions, read_detections, read_truth
 from whytransfer.data.world import crowds, things
 from whytransfer.ops.detections import Detections
-from whytransfer.transfer.parts.detection_score import score_detections
-from whytransfer.transfer.parts.metric import accuracy, percent
+from whytransfer.transfer.measure import metrics as metrics_of
+from whytransfer.transfer.measure import shares
+from whytransfer.transfer.parts.detection_score import measure_detections
 from whytransfer.transfer.stage import resolve, run, step_for
 from whytransfer.transfer.task import Setting
 from whytransfer.transfer.tasks import linear_readout, voc07_detection
@@ -344,7 +345,7 @@ def test_empty_images_are_left_out_by_default(world):
 def test_truth_as_predictions_scores_100(finished):
     truth = read_truth(finished["voc07_detection"].path / "truth.json")
     perfect = Detections(truth.image, truth.label, np.ones(len(truth)), truth.boxes_xyxy)
-    metrics = score_detections(perfect, truth, voc_rule="voc07", num_draws=20)
+    metrics = metrics_of(measure_detections(perfect, truth, "voc07"), 20)
     known = [m for m in metrics if m.value is not None]
     assert [m.value for m in known] == pytest.approx([100.0] * len(known))
     assert all(m.low == pytest.approx(100.0) for m in known)
@@ -355,7 +356,7 @@ def test_a_class_without_objects_is_undefined_not_zero(finished):
     truth = read_truth(path / "truth.json")
     found = read_detections(path / "predictions.json", truth)
     widened = type(truth)(**{**vars(truth), "classes": (*truth.classes, "unicorn")})
-    metrics = {m.name: m for m in score_detections(found, widened, voc_rule="voc07", num_draws=5)}
+    metrics = {m.name: m for m in metrics_of(measure_detections(found, widened, "voc07"), 5)}
     assert metrics["AP[unicorn]"].value is None
     assert metrics["AP[unicorn]"].interval == "none: undefined"
     before = {m.name: m.value for m in finished["voc07_detection"].record.metrics}
@@ -364,12 +365,11 @@ def test_a_class_without_objects_is_undefined_not_zero(finished):
 
 def test_accuracy_interval_covers_the_binomial_one():
     correct = np.arange(400) % 4 != 0
-    metric = accuracy("top1", correct, 1000)
+    (metric,) = metrics_of(shares({"top1": correct}), 1000)
     assert metric.value == 75.0
     half_width = 1.96 * 100 * np.sqrt(0.75 * 0.25 / 400)
     assert metric.low == pytest.approx(75 - half_width, abs=0.8)
     assert metric.high == pytest.approx(75 + half_width, abs=0.8)
-    assert percent("x", float("nan"), np.array([1.0]), 3).low is None
 
 
 def test_guesses_beyond_the_number_of_classes_do_not_exist():

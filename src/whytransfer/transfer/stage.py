@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from whytransfer.backbone import artifact as backbones
 from whytransfer.core import plugins
 from whytransfer.core.config import build, merge, to_plain
@@ -19,6 +22,7 @@ from whytransfer.core.stage import Execution, Step, materialise
 from whytransfer.core.store import Artifact, Store
 from whytransfer.data.dataset import Dataset, limited
 from whytransfer.train.loop import Run, fit
+from whytransfer.transfer.measure import draws
 from whytransfer.transfer.task import Setting, Task, TaskConfig
 
 LOG, BACKBONE = "training.jsonl", "backbone"
@@ -98,6 +102,20 @@ def run(
         return kind.score(folder, config)
 
     return materialise(store, step, compute)
+
+
+def resample(run: Artifact, num_draws: int) -> dict[str, NDArray[np.float64]]:
+    """Scores a finished run again under resampled test images.
+
+    Two runs on the same test images get the same draws, so that their difference is paired.
+
+    Returns:
+        Name of the metric → (B,) values.
+    """
+    record = run.record
+    config = resolve(record.plugin, record.config, str(run.path))
+    kind: type[Task] = plugins.find("task", record.plugin).Task
+    return draws(kind.measure(run.path, config), num_draws)
 
 
 def _setting(data: Dataset, config: TaskConfig, seed: int, workers: int) -> Setting:

@@ -22,6 +22,7 @@ from whytransfer.core.records import Metric
 from whytransfer.core.streams import Stream
 from whytransfer.data.sample import Source
 from whytransfer.train.config import Training
+from whytransfer.transfer.measure import Measure, metrics
 
 PREDICTIONS = "predictions.json"
 """What the trained model says of every test image: detections, or classes with the truth."""
@@ -110,12 +111,17 @@ class Task(ABC):
 
     @staticmethod
     @abstractmethod
-    def score(folder: Path, config: Any) -> tuple[Metric, ...]:
-        """Scores the files that :meth:`predict` wrote; the first metric is the headline.
+    def measure(folder: Path, config: Any) -> Measure:
+        """Reads the files that :meth:`predict` wrote, ready to be scored under any weights.
 
         Raises:
             InputError: A file is missing, not readable, or does not belong to the other.
         """
+
+    @classmethod
+    def score(cls, folder: Path, config: TaskConfig) -> tuple[Metric, ...]:
+        """Scores those files: every metric with its interval, the headline first."""
+        return metrics(cls.measure(folder, config), config.num_draws)
 
 
 def require_batch(num_images: int, batch_size: int, what: str) -> None:

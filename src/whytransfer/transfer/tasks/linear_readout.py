@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.errors import InputError
-from whytransfer.core.records import Metric
 from whytransfer.core.streams import seeded_torch
 from whytransfer.data.loader import EpochOrder, in_order, load
 from whytransfer.data.predictions import (
@@ -40,7 +39,7 @@ from whytransfer.data.views import (
 )
 from whytransfer.train.config import Schedule, Sgd, Training
 from whytransfer.train.learner import Context
-from whytransfer.transfer.parts.metric import accuracy
+from whytransfer.transfer.measure import Measure, shares
 from whytransfer.transfer.task import PREDICTIONS, Setting, TaskConfig, require_batch
 from whytransfer.transfer.task import Task as TaskProtocol
 
@@ -196,10 +195,10 @@ class Task(TaskProtocol):
         write_classifications(folder / PREDICTIONS, predictions)
 
     @staticmethod
-    def score(folder: Path, config: Config) -> tuple[Metric, ...]:
-        """Returns top1 and top5, in percent."""
+    def measure(folder: Path, config: Config) -> Measure:
+        """Measures top1 and top5, in percent."""
         predictions = read_classifications(folder / PREDICTIONS)
-        return tuple(accuracy(f"top{k}", predictions.correct(k), config.num_draws) for k in (1, 5))
+        return shares({f"top{k}": predictions.correct(k) for k in (1, 5)})
 
     @property
     def _views(self) -> "CropViews":

@@ -23,7 +23,6 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import assumed
 from whytransfer.core.errors import InputError
-from whytransfer.core.records import Metric
 from whytransfer.core.streams import seeded_torch
 from whytransfer.data.loader import EndlessOrder, in_order, load
 from whytransfer.data.predictions import truth_of, write_detections, write_truth
@@ -31,8 +30,9 @@ from whytransfer.data.sample import Source
 from whytransfer.ops.detections import Detections
 from whytransfer.train.config import Schedule, Sgd, Training
 from whytransfer.train.learner import Context
+from whytransfer.transfer.measure import Measure
 from whytransfer.transfer.parts.c4 import C4Config, C4Detector
-from whytransfer.transfer.parts.detection_score import score_folder
+from whytransfer.transfer.parts.detection_score import measure_folder
 from whytransfer.transfer.parts.precise_norm import recompute_statistics
 from whytransfer.transfer.parts.regions import Found
 from whytransfer.transfer.parts.scenes import (
@@ -166,9 +166,9 @@ class Task(TaskProtocol):
         write_detections(folder / PREDICTIONS, columns(found), truth)
 
     @staticmethod
-    def score(folder: Path, config: Config) -> tuple[Metric, ...]:
-        """Returns AP, AP50, AP75, coco_AP, coco_AP50, coco_AP75 and AP[class], in percent."""
-        return score_folder(folder, voc_rule=config.voc_rule, num_draws=config.num_draws)
+    def measure(folder: Path, config: Config) -> Measure:
+        """Measures AP, AP50, AP75, coco_AP, coco_AP50, coco_AP75 and AP[class], in percent."""
+        return measure_folder(folder, config.voc_rule)
 
     @property
     def _total_steps(self) -> int:

@@ -1,0 +1,1 @@
+"""Complete studies, as YAML files: ``whytransfer study run NAME``."""

@@ -1,0 +1,81 @@
+"""How a task's files are scored: read and matched once, then asked under any weights of the images.
+
+The metrics of a record, with their intervals, and the paired comparison of two runs are both made
+from this, so they can't disagree.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whytransfer.core.records import Metric
+from whytransfer.core.streams import Stream
+from whytransfer.ops.resampling import image_weights, percentile_interval
+
+_CHUNK = 1 << 22  # entries of a (draws, images) block: 32 MiB of 64-bit integers
+
+Values = Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The scores of one run's files, in percent.
+
+    Attributes:
+        num_images: I, the test images.
+        at: Weights (B, I) → name → (B,) values; ``None``, for the images as they are → name → ()
+            values. NaN where a value is undefined. The first name is the task's headline.
+    """
+
+    num_images: int
+    at: Callable[[NDArray[np.int64] | None], Values]
+
+
+def shares(correct: Mapping[str, NDArray[np.bool_]]) -> Measure:
+    """Measures the share of the images (I,) for which something holds, by name."""
+    num_images = len(next(iter(correct.values())))
+
+    def at(weights: NDArray[np.int64] | None) -> Values:
+        counts = np.ones(num_images, dtype=np.int64) if weights is None else weights
+        return {name: 100.0 * (counts @ held) / num_images for name, held in correct.items()}
+
+    return Measure(num_images, at)
+
+
+def draws(measure: Measure, num_draws: int) -> dict[str, NDArray[np.float64]]:
+    """Returns (B,) values per name under resampled images.
+
+    The same draws for every run on as many images: their differences are paired.
+    """
+    blocks = [measure.at(weights) for weights in _weights(measure.num_images, num_draws)]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def metrics(measure: Measure, num_draws: int) -> tuple[Metric, ...]:
+    """Returns every value as a metric with its 95 % interval over the images."""
+    drawn = draws(measure, num_draws)
+    return tuple(
+        _percent(name, float(value), drawn[name], measure.num_images)
+        for name, value in measure.at(None).items()
+    )
+
+
+def _weights(num_images: int, num_draws: int) -> Iterator[NDArray[np.int64]]:
+    """Yields the draws in blocks whose size depends on the number of images alone."""
+    block = max(1, _CHUNK // max(1, num_images))
+    for start in range(0, num_draws, block):
+        stream = Stream(0, "bootstrap", start)
+        yield image_weights(stream, num_images, min(block, num_draws - start))
+
+
+def _percent(name: str, value: float, drawn: NDArray[np.float64], num_images: int) -> Metric:
+    """Returns a metric in percent with the interval of its draws; NaN is undefined."""
+    if math.isnan(value):
+        return Metric(name=name, value=None, unit="%", n=num_images, interval="none: undefined")
+    low, high = percentile_interval(drawn)
+    return Metric(
+        name=name, value=value, unit="%", n=num_images, low=low, high=high, interval="images"
+    )
