@@ -1,0 +1,5 @@
+"""``python -m whytransfer`` is the command ``whytransfer``."""
+
+from whytransfer.cli import main
+
+main()

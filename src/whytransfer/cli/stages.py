@@ -1,0 +1,139 @@
+"""``whytransfer ls``, ``pretrain``, ``transfer``, ``diagnose``: one stage at a time."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from whytransfer.cli.options import (
+    DEFAULT_STORE,
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    LimitOption,
+    Overrides,
+    SeedOption,
+    StoreOption,
+    WorkersOption,
+    metric_line,
+    print_json,
+)
+from whytransfer.core import plugins
+
+if TYPE_CHECKING:
+    from whytransfer.core.store import Artifact
+
+
+def ls(as_json: JsonOption = False) -> None:
+    """List the methods, tasks, analyses, formats, worlds, layouts and studies."""
+    from whytransfer.study import shipped
+
+    found = {
+        kind: {name: plugins.describe(kind, name) for name in plugins.names(kind)}
+        for kind in plugins.PACKAGES
+    }
+    found["study"] = dict(shipped.descriptions())
+    if as_json:
+        return print_json(found)
+    for kind, entries in found.items():
+        print(f"{kind}:")
+        width = max(map(len, entries), default=0)
+        for name, line in entries.items():
+            print(f"  {name:<{width}}  {line}")
+    return None
+
+
+def pretrain(
+    method: Annotated[str, typer.Argument(help="A method of `whytransfer ls`, or a dotted path.")],
+    data: DataOption,
+    overrides: Overrides = None,
+    store: StoreOption = DEFAULT_STORE,
+    seed: SeedOption = 0,
+    limit: LimitOption = None,
+    workers: WorkersOption = 0,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Pretrain a backbone; prints the folder of its artifact."""
+    import whytransfer.pretrain
+
+    artifact = whytransfer.pretrain.run(
+        method, data, seed=seed, store=store,
+        execution={"workers": workers, "device": device}, **_values(overrides, limit),
+    )  # fmt: skip
+    _show_artifact(artifact, as_json)
+
+
+def transfer(
+    task: Annotated[str, typer.Argument(help="A task of `whytransfer ls`, or a dotted path.")],
+    backbone: Annotated[
+        Path, typer.Option("--backbone", help="A pretrain artifact, or a checkpoint.")
+    ],
+    data: DataOption,
+    overrides: Overrides = None,
+    store: StoreOption = DEFAULT_STORE,
+    seed: SeedOption = 0,
+    limit: LimitOption = None,
+    workers: WorkersOption = 0,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Fine-tune a backbone on a task and score it; prints the folder of the artifact."""
+    import whytransfer.pretrain
+    import whytransfer.transfer
+
+    start = whytransfer.pretrain.open_backbone(backbone, store=store)
+    artifact = whytransfer.transfer.run(
+        task, start, data, seed=seed, store=store,
+        execution={"workers": workers, "device": device}, **_values(overrides, limit),
+    )  # fmt: skip
+    _show_artifact(artifact, as_json)
+
+
+def diagnose(
+    analysis: Annotated[str, typer.Argument(help="An analysis of `whytransfer ls`.")],
+    runs: Annotated[list[str], typer.Argument(help="Transfer artifacts: FOLDER or NAME=FOLDER.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the analysis as field=value.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="The test images, for pictures.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask why runs differ; prints the answer and the folder of the finding."""
+    import whytransfer.diagnose
+    from whytransfer.diagnose.stage import read_finding
+
+    named = dict(_named(run) for run in runs)
+    artifact = whytransfer.diagnose.run(
+        analysis, named, data, store=store, **_values(settings, None)
+    )
+    finding = read_finding(artifact)
+    if as_json:
+        return print_json(finding.model_dump(mode="json"))
+    print(f"{finding.question}\n{finding.answer}\n{finding.caveat}\n{artifact.path}")
+    return None
+
+
+def _named(run: str) -> tuple[str, Path]:
+    """Reads NAME=FOLDER; a folder alone is called by its own name."""
+    name, equals, folder = run.partition("=")
+    return (name, Path(folder)) if equals else (Path(run).name, Path(run))
+
+
+def _values(overrides: list[str] | None, limit: int | None) -> dict[str, Any]:
+    from whytransfer.core.config import override
+
+    return override({}, [*(overrides or ()), *([f"limit={limit}"] if limit else [])])
+
+
+def _show_artifact(artifact: "Artifact", as_json: bool) -> None:
+    record = artifact.record
+    if as_json:
+        return print_json({"path": str(artifact.path), "record": record.model_dump(mode="json")})
+    for metric in record.metrics:
+        print(metric_line(metric))
+    print(artifact.path)
+    return None

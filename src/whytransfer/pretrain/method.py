@@ -1,0 +1,137 @@
+"""The protocol of a pretraining method, and what it is given.
+
+A method is one module in ``pretrain/methods``: a docstring whose first line says what it is, a
+frozen ``Config`` that holds every default, and a class ``Method``. It knows neither devices nor
+processes; what it needs from other processes it gets through ``context.gather``.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from whytransfer.backbone.architecture import Architecture
+from whytransfer.backbone.model import Backbone
+from whytransfer.backbone.preprocessing import Preprocessing
+from whytransfer.core.config import Config, assumed
+from whytransfer.core.streams import Stream
+from whytransfer.data.views import Augmentation
+from whytransfer.train.config import Training
+from whytransfer.train.loop import Context
+
+
+class MethodConfig(Config):
+    """What every method's configuration holds: the network."""
+
+    architecture: Architecture = Architecture()
+    preprocessing: Preprocessing = Preprocessing()
+
+
+class TrainedConfig(MethodConfig):
+    """What the configuration of a method that trains holds besides.
+
+    Attributes:
+        bn_group_size: Images that share BatchNorm statistics; ``None`` means the whole batch.
+        limit: Train on that many images only, for a smoke run.
+    """
+
+    augmentation: Augmentation = Augmentation()
+    training: Training
+    bn_group_size: int | None = assumed(
+        32, "the reference trains 256 images on 8 GPUs with BatchNorm per GPU", ge=2
+    )
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method is built for.
+
+    Attributes:
+        num_images: Images to train on; 0 for a method that does not train.
+        num_classes: Length of the data's class list; 0 where images have no labels.
+        seed: Of every stream that the method draws from.
+    """
+
+    num_images: int = 0
+    num_classes: int = 0
+    seed: int = 0
+
+    def stream(self, name: str) -> Stream:
+        """Returns the stream for one part of the initialisation."""
+        return Stream(self.seed, f"init/{name}")
+
+
+class ViewBatch(NamedTuple):
+    """A batch of N images, each seen ``NUM_VIEWS`` times.
+
+    Attributes:
+        views: Per view (N, crop, crop, 3) uint8, RGB.
+        labels: (N,) int64, ``None`` where images have no label.
+        indices: (N,) int64, the images' numbers in the source.
+    """
+
+    views: tuple[Tensor, ...]
+    labels: Tensor | None
+    indices: Tensor
+
+
+class Method(nn.Module):
+    """A pretraining method: a backbone, what trains it, and the loss.
+
+    Attributes:
+        TRAINS: Whether there is anything to train; where not, ``loss`` is never called.
+        NEEDS_LABELS: Whether every image must have a label.
+        NUM_VIEWS: Augmented views per image.
+        ACCURACY: What the scalar ``accuracy`` of the loss measures, as records name it.
+    """
+
+    TRAINS: ClassVar[bool] = True
+    NEEDS_LABELS: ClassVar[bool] = False
+    NUM_VIEWS: ClassVar[int] = 1
+    ACCURACY: ClassVar[str] = "accuracy"
+
+    @property
+    @abstractmethod
+    def backbone(self) -> Backbone:
+        """The network that pretraining is for."""
+
+    @classmethod
+    def check(cls, config: Any, setting: Setting, where: str) -> None:
+        """Refuses settings that can't work together, before anything is computed.
+
+        Raises:
+            InputError: Names the field under ``where``, and a value that works.
+        """
+
+    @abstractmethod
+    def loss(self, batch: ViewBatch, context: Context) -> dict[str, Tensor]:
+        """Returns scalars; ``loss`` is minimised, ``accuracy`` (in [0, 1]) is logged."""
+
+    def after_step(self) -> None:
+        """Runs after each step of the optimiser."""
+
+
+class Untrained(Method):
+    """A method with nothing to train: the backbone is taken as it is given."""
+
+    TRAINS: ClassVar[bool] = False
+    NUM_VIEWS: ClassVar[int] = 0
+
+    def __init__(self, config: MethodConfig, backbone: Backbone, setting: Setting) -> None:
+        super().__init__()
+        self.network = backbone
+
+    @property
+    def backbone(self) -> Backbone:
+        """The network as it was given."""
+        return self.network
+
+    def loss(self, batch: ViewBatch, context: Context) -> dict[str, Tensor]:
+        """There is none.
+
+        Raises:
+            NotImplementedError: Always; ``TRAINS`` says that nobody may ask.
+        """
+        raise NotImplementedError(f"{type(self).__module__} does not train")

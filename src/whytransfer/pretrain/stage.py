@@ -1,0 +1,232 @@
+"""The pretraining stage: a method trains a backbone on a dataset, as an artifact.
+
+backbone.safetensors    the weights, under torchvision's names
+backbone.json           architecture, preprocessing, provenance
+training.jsonl          the training log, where anything was trained
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from whytransfer.backbone import artifact
+from whytransfer.backbone.build import build as build_backbone
+from whytransfer.backbone.model import Backbone
+from whytransfer.core import plugins
+from whytransfer.core.config import build, merge, to_plain
+from whytransfer.core.errors import InputError
+from whytransfer.core.fingerprint import hash_file
+from whytransfer.core.records import Metric
+from whytransfer.core.stage import Execution, Step, materialise
+from whytransfer.core.store import Artifact, Store
+from whytransfer.data.dataset import Dataset, limited
+from whytransfer.data.loader import EpochOrder, load
+from whytransfer.data.sample import Source
+from whytransfer.pretrain.method import Method, MethodConfig, Setting, TrainedConfig, ViewBatch
+from whytransfer.pretrain.views import CACHE_BYTES, Views, collate
+from whytransfer.train.loop import FitResult, Run, fit
+from whytransfer.train.norm import convert_groups
+
+LOG = "training.jsonl"
+CHECKPOINT = "checkpoint"
+"""The method that takes a backbone of somebody else's as it is."""
+
+
+def resolve(method: str, values: Mapping[str, Any], where: str) -> MethodConfig:
+    """Fills a method's own defaults into partly given settings, and checks them all.
+
+    Settings of training (augmentation, schedule, ...) that are given to a method which does not
+    train are left out: one set of settings serves all arms of a comparison.
+
+    Args:
+        method: Name or dotted path.
+        values: Nested plain data; what is left out keeps its default.
+        where: The file or command that the values came from, for the messages.
+
+    Raises:
+        InputError: There is no such method, or a field is unknown or wrong; all of them at once.
+    """
+    model: type[MethodConfig] = plugins.find("method", method).Config
+    if not issubclass(model, TrainedConfig):
+        idle = TrainedConfig.model_fields.keys() - model.model_fields.keys()
+        values = {name: value for name, value in values.items() if name not in idle}
+    return build(model, merge(to_plain(model()), values), where)
+
+
+def step_for(method: str, data: str | None, config: MethodConfig, seed: int) -> Step:
+    """Says what is to be trained; its fingerprint names the backbone before it exists.
+
+    Args:
+        method: Name or dotted path.
+        data: Fingerprint of the dataset; it is no input of a method that does not train.
+        config: From :func:`resolve`.
+        seed: Of every stream that the method draws from.
+
+    Raises:
+        InputError: The method trains, and no data are given.
+    """
+    inputs = {}
+    if isinstance(config, TrainedConfig):
+        if data is None:
+            raise InputError(f"pretrain {method}", "no data", "data to train on", "give --data")
+        inputs["data"] = data
+    return Step(stage="pretrain", plugin=method, config=config, inputs=inputs, seed=seed)
+
+
+def run(
+    method: str,
+    data: Dataset | None,
+    config: MethodConfig,
+    *,
+    seed: int,
+    store: Store,
+    execution: Execution,
+) -> Artifact:
+    """Trains a backbone, or goes on where it was interrupted, unless the store has it already.
+
+    Raises:
+        InputError: Data and settings do not go together, or the store can't be written.
+        Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+        TrainingError: The loss is not finite.
+    """
+    step = step_for(method, data.fingerprint if data else None, config, seed)
+    if found := step.find(store):
+        return found
+    if data is not None and isinstance(config, TrainedConfig):
+        return materialise(store, step, _Pretraining(step, config, data, execution).compute)
+    return _taken(step, store, lambda: _model(step, config, Setting(seed=seed)).backbone)
+
+
+def step_for_checkpoint(file: Path, config: MethodConfig) -> Step:
+    """Says which checkpoint is to be taken: named by its content, wherever it lies.
+
+    Args:
+        file: A checkpoint file of anybody's, or a backbone's folder of ours.
+        config: From ``resolve("checkpoint", ...)``.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    weights = file / artifact.WEIGHTS if file.is_dir() else file
+    if not weights.is_file():
+        raise InputError(weights, "no such file", "a checkpoint", "check the path")
+    inputs = {CHECKPOINT: hash_file(weights)}
+    if file.is_dir():
+        inputs["description"] = hash_file(file / artifact.DESCRIPTION)
+    return Step(stage="pretrain", plugin=CHECKPOINT, config=config, inputs=inputs)
+
+
+def run_checkpoint(file: Path, config: MethodConfig, *, store: Store) -> Artifact:
+    """Takes a checkpoint into the store, as if it had been trained here.
+
+    Raises:
+        InputError: It is not readable, or not of a known layout or the architecture asked for.
+    """
+    step = step_for_checkpoint(file, config)
+
+    def load_it() -> Backbone:
+        if file.is_dir():
+            return artifact.load(file)
+        return artifact.load_checkpoint(file, config.architecture, config.preprocessing)
+
+    return step.find(store) or _taken(step, store, load_it)
+
+
+def _taken(step: Step, store: Store, make: Callable[[], Backbone]) -> Artifact:
+    backbone = make()
+
+    def compute(folder: Path, _work: Path) -> tuple[Metric, ...]:
+        artifact.save(folder, backbone, _provenance(step))
+        return ()
+
+    return materialise(store, step, compute)
+
+
+class _Pretraining:
+    """One run: whatever can be refused is refused on construction, before anything is written."""
+
+    def __init__(
+        self, step: Step, config: TrainedConfig, data: Dataset, execution: Execution
+    ) -> None:
+        assert step.seed is not None
+        self.step, self.config, self.execution, self.seed = step, config, execution, step.seed
+        self.method: type[Method] = plugins.find("method", step.plugin).Method
+        self.source = limited(data.open("train"), config.limit)
+        self.setting = Setting(len(self.source), _num_classes(self.source), self.seed)
+        self.order = EpochOrder(len(self.source), config.training.batch_size, self.seed)
+        self._check(f"pretrain {step.plugin}")
+
+    def _check(self, where: str) -> None:
+        batch, group = self.config.training.batch_size, self.config.bn_group_size
+        if self.method.NEEDS_LABELS and not self.setting.num_classes:
+            raise InputError(
+                where, "the data have no labels", "a label for every image",
+                f"use a method that needs none: {', '.join(_methods_without_labels())}",
+            )  # fmt: skip
+        if group is not None and batch % group:
+            raise InputError(
+                f"{where}, field bn_group_size",
+                f"a batch of {batch} is no multiple of groups of {group}",
+                "a divisor of training.batch_size",
+                f"set bn_group_size={batch} or a divisor of it, or null for the whole batch",
+            )
+        self.method.check(self.config, self.setting, where)
+
+    def compute(self, folder: Path, work: Path) -> tuple[Metric, ...]:
+        """Trains, and writes the payload."""
+        model = _model(self.step, self.config, self.setting)
+        run = Run(
+            work=work,
+            log=folder / LOG,
+            execution=self.execution,
+            seed=self.seed,
+            steps_per_epoch=self.order.steps_per_epoch,
+            title=f"pretrain {self.step.name}",
+        )
+        result = fit(model, self._batches, self.config.training, run)
+        artifact.save(folder, model.backbone, _provenance(self.step))
+        return _metrics(self.method, result, len(self.source))
+
+    def _batches(self, first_step: int) -> Iterator[ViewBatch]:
+        """Yields the batches from a step on, the same ones whatever the number of workers."""
+        total = self.config.training.total_steps(self.order.steps_per_epoch)
+        workers = self.execution.workers
+        room = CACHE_BYTES // max(1, workers)
+        num_views = self.method.NUM_VIEWS
+        views = Views(self.source, self.config.augmentation, num_views, self.seed, room)
+        return load(views, self.order, collate, first_step, total - first_step, workers)
+
+
+def _model(step: Step, config: MethodConfig, setting: Setting) -> Method:
+    """Builds a method on a fresh backbone, whose weights are the same for every method."""
+    stream = setting.stream("backbone")
+    backbone = build_backbone(config.architecture, stream, config.preprocessing)
+    if isinstance(config, TrainedConfig):
+        convert_groups(backbone, config.bn_group_size)
+    method: Method = plugins.find("method", step.plugin).Method(config, backbone, setting)
+    return method
+
+
+def _num_classes(source: Source) -> int:
+    """Counts the classes where every image has a label; else there are none."""
+    labelled = all(source.label(index) is not None for index in range(len(source)))
+    return len(source.classes) if labelled else 0
+
+
+def _methods_without_labels() -> list[str]:
+    found = ((name, plugins.find("method", name).Method) for name in plugins.names("method"))
+    return [name for name, method in found if method.TRAINS and not method.NEEDS_LABELS]
+
+
+def _provenance(step: Step) -> dict[str, Any]:
+    return {"method": step.plugin, "step": step.fingerprint, "seed": step.seed, **step.inputs}
+
+
+def _metrics(method: type[Method], result: FitResult, num_images: int) -> tuple[Metric, ...]:
+    """Reports the means over the last tenth of the steps."""
+    why = "none: one training run"
+    loss, accuracy = result.means["loss"], 100 * result.means["accuracy"]
+    return (
+        Metric(name="loss", value=loss, n=num_images, higher_is_better=False, interval=why),
+        Metric(name=method.ACCURACY, value=accuracy, unit="%", n=num_images, interval=why),
+    )
