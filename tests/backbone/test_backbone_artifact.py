@@ -129,7 +129,7 @@ def moco_checkpoint(backbone, head):
     ],
 )
 def test_a_moco_checkpoint_gives_bit_equal_features(tmp_path, head):
-    backbone = trained(Architecture(name="resnet50", width=4))
+    backbone = trained(Architecture(name="resnet50", width=8))
     torch.save(moco_checkpoint(backbone, head), tmp_path / "moco.pth.tar")
     loaded = artifact.load(tmp_path / "moco.pth.tar").eval()
     assert loaded.architecture == backbone.architecture
@@ -173,7 +173,7 @@ def test_another_architecture_is_refused_with_what_differs(tmp_path):
     file = tmp_path / "r34.pth"
     torch.save(foreign(backbone), file)
     with pytest.raises(InputError) as caught:
-        artifact.load_checkpoint(file, Architecture(name="resnet18", width=4))
+        artifact.load_checkpoint(file, Architecture(name="resnet18", width=8))
     message = str(caught.value)
     assert "another architecture" in message and "resnet18 of width 4" in message
     assert "unknown: layer1.2.conv1.weight" in message

@@ -99,7 +99,7 @@ def test_a_narrow_backbone_is_narrow_throughout():
 
 def test_every_shipped_name_has_four_stages_and_true_depth():
     assert set(DEPTHS) >= {"resnet10", "resnet18", "resnet34", "resnet50"}
-    backbone = build(Architecture(name="resnet34", width=4), Stream(0, "weights"))
+    backbone = build(Architecture(name="resnet34", width=8), Stream(0, "weights"))
     assert [len(backbone.net.get_submodule(f"layer{i}")) for i in (1, 2, 3, 4)] == [3, 4, 6, 3]
     assert levels_of(Architecture(name="resnet101"))[-1].channels == 2048
 

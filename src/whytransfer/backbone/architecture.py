@@ -26,13 +26,15 @@ class Architecture(Config):
     Attributes:
         name: Depth and kind of block.
         width: Channels of the stem and of the first stage's 3×3 convolutions. At 64 keys, shapes
-            and outputs are torchvision's; narrow ones are for small images and small budgets.
+            and outputs are torchvision's; narrow ones are for small images and small budgets. At
+            least 8: below, torch 2.15 corrupts memory in the backward pass on a CPU (strided 1×1
+            convolutions, channels-last).
         stem_pool: Whether the stem's max-pooling is there. Without it every later level has half
             the stride, which is what images of 64 px need.
     """
 
     name: Name = "resnet50"
-    width: int = Field(default=64, ge=1)
+    width: int = Field(default=64, ge=8)
     stem_pool: bool = True
 
     @property

@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from whytransfer.core.records import SCHEMA_VERSION, Record
 MANIFEST = "artifact.json"
 RECORD = "record.json"
 _DIGITS = 16
+_MANY_FILES = 100
 
 
 @dataclass(frozen=True)
@@ -206,10 +208,9 @@ class Store:
 
 def _seal(folder: Path, stage: str, name: str, fingerprint: str) -> None:
     """Flushes every payload file and writes the manifest that names their checksums."""
-    files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        files[path.relative_to(folder).as_posix()] = hash_file(path)
-        _flush(path)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = {path.relative_to(folder).as_posix(): hash_file(path) for path in paths}
+    _flush_all(paths)
     manifest = {
         "schema_version": SCHEMA_VERSION, "stage": stage, "name": name,
         "fingerprint": fingerprint, "files": files,
@@ -227,6 +228,19 @@ def _rename(source: Path, target: Path) -> None:
             raise FileExistsError(str(target)) from None
         raise
     _flush(target.parent)
+
+
+def _flush_all(paths: list[Path]) -> None:
+    """Waits until the files are on the disk: a data set's thousands all at once, not in turn.
+
+    Linux's ``sync`` returns when everything is written; elsewhere it need not, so there it is not
+    relied on.
+    """
+    if len(paths) > _MANY_FILES and sys.platform == "linux":
+        os.sync()
+        return
+    for path in paths:
+        _flush(path)
 
 
 def _flush(path: Path) -> None:

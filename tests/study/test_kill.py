@@ -1,0 +1,59 @@
+"""A study killed with -9, again and again, ends with the rows of an undisturbed one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TINY = Path(__file__).parents[1] / "golden" / "tiny.yaml"
+STUDY = [
+    "study", "run", str(TINY), "arms={moco_v2: {method: moco_v2, config: {num_keys: 32}}}",
+    "reference=moco_v2", "analyses={}", "pretrain.config.training.steps=40",
+    "tasks.voc07_detection.config.training.steps=30",
+    "tasks.voc07_detection.config.training.checkpoint_every_steps=3",
+]  # fmt: skip
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "whytransfer", *words]
+
+
+def rows(store: Path) -> str:
+    done = subprocess.run(
+        command("results", str(store), "--json"), capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.mark.timeout(280)
+def test_killed_at_many_instants_the_results_are_the_same_bits(tmp_path):
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    started = time.monotonic()
+    words = [*STUDY, "--slots", "1", "--report", str(tmp_path / "page.html")]
+    subprocess.run(command(*words, "--store", str(undisturbed)), check=True, capture_output=True)
+    whole_run = time.monotonic() - started
+
+    kills = 0
+    # From before anything is computed to the last step; each attempt starts where it was cut off.
+    for share in (0.55, 0.8):
+        process = subprocess.Popen(
+            command(*words, "--store", str(killed)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            process.wait(timeout=share * whole_run)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills >= 1
+    subprocess.run(command(*words, "--store", str(killed)), check=True, capture_output=True)
+    assert json.loads(rows(killed))
+    assert rows(killed) == rows(undisturbed)
