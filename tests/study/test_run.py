@@ -115,15 +115,15 @@ def test_a_crash_stops_only_what_needed_it_and_is_kept_until_retried(tmp_path, l
     assert not store.failure(plan["bad"].step.fingerprint).exists()
 
 
-def test_bad_input_is_told_from_a_crash(tmp_path, lab):
-    failed = run(
-        plan_of(lab("bad", mode="refuse"), lab("child", ("bad",))),
-        Store(tmp_path),
-        num_slots=1,
-        make_executor=Here,
-    )
+def test_bad_input_is_told_from_a_crash_and_tried_again_when_mended(tmp_path, lab):
+    store, marker = Store(tmp_path / "runs"), tmp_path / "mended"
+    plan = plan_of(lab("bad", mode="refuse", marker=str(marker)), lab("child", ("bad",)))
+    failed = run(plan, store, num_slots=1, make_executor=Here)
     assert failed["bad"].user_error and failed["child"].user_error
     assert failed["bad"].reason == "lab.cfg: is wrong; expected right; mend it"
+    marker.touch()
+    assert run(plan, store, num_slots=1, make_executor=Here) == {}
+    assert [s.state for s in status(plan, store)] == ["done", "done"]
 
 
 @pytest.mark.timeout(120)

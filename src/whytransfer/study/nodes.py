@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import multiprocessing.connection
 import os
+import shutil
 import sys
 import threading
 import traceback
@@ -64,6 +65,7 @@ def run(job: Job) -> Outcome:
         with log.open("a", encoding="utf-8") as file:
             traceback.print_exc(file=file)
         return _failed(job, store, f"{type(error).__name__}: {error}", log)
+    shutil.rmtree(store.failure(fingerprint), ignore_errors=True)  # of an earlier attempt
     return Outcome(job.node.key, done=True)
 
 

@@ -1,6 +1,7 @@
 """Runs a plan: what is ready, on whatever slot is free; a crash stops only what needed it."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
@@ -78,8 +79,9 @@ def run(
 
     Returns:
         Key → outcome of each node that failed or could not run because one that it needs failed;
-        empty when everything is there. A node that failed in an earlier run is not tried again
-        until :func:`retry` has taken its record away.
+        empty when everything is there. A node that crashed in an earlier run is not tried again
+        until :func:`retry` has taken its record away; one that was given bad input is, since the
+        input may have been mended.
     """
     execution = execution or Execution()
     progress = _sort(plan, store, watch)
@@ -105,7 +107,7 @@ def _sort(plan: Plan, store: Store, watch: Watch) -> _Progress:
         if node.key not in missing:
             progress.done.add(node.key)
             watch(Event("cached", node.key))
-        elif earlier := failure(store, node):
+        elif (earlier := failure(store, node)) and not earlier.user_error:
             reason = f"failed in an earlier run ({earlier.reason}); `study retry` tries it again"
             progress.failed[node.key] = replace(earlier, reason=reason)
             watch(Event("failed", node.key, reason))
@@ -128,10 +130,7 @@ def retry(plan: Plan, store: Store) -> list[str]:
     cleared = []
     for node in plan.nodes:
         if failure(store, node):
-            folder = store.failure(node.step.fingerprint)
-            for path in folder.iterdir():
-                path.unlink()
-            folder.rmdir()
+            shutil.rmtree(store.failure(node.step.fingerprint))
             cleared.append(node.key)
     return cleared
 
