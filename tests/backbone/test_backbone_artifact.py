@@ -173,11 +173,11 @@ def test_another_architecture_is_refused_with_what_differs(tmp_path):
     file = tmp_path / "r34.pth"
     torch.save(foreign(backbone), file)
     with pytest.raises(InputError) as caught:
-        artifact.load_checkpoint(file, Architecture(name="resnet18", width=8))
+        artifact.load_checkpoint(file, Architecture(name="resnet18", width=16))
     message = str(caught.value)
-    assert "another architecture" in message and "resnet18 of width 4" in message
+    assert "another architecture" in message and "resnet18 of width 16" in message
     assert "unknown: layer1.2.conv1.weight" in message
-    assert "conv1.weight (8, 3, 7, 7) instead of (4, 3, 7, 7)" in message
+    assert "conv1.weight (8, 3, 7, 7) instead of (16, 3, 7, 7)" in message
     assert "\n" not in message
     with pytest.raises(InputError, match=r"missing: layer1\.0\.conv3\.weight"):
         artifact.load_checkpoint(file, Architecture(name="resnet50", width=8))

@@ -77,13 +77,15 @@ def test_killed_at_any_instant_the_store_holds_nothing_or_the_whole(tmp_path):
         "print('go', flush=True)\n"
         "for i in range(10**6):\n"
         "    store.write('data', 'x', f'{i:064d}'[::-1], fill)\n"
+        "    print(i, flush=True)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    process.stdout.readline()
-    time.sleep(0.25)
+    for _ in range(4):  # ready, and three artifacts written
+        process.stdout.readline()
+    time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()

@@ -20,14 +20,14 @@ CROWDS = {"num_train": 9, "num_test": 10, "size_px": 64}
 @pytest.fixture(scope="module")
 def written_things(tmp_path_factory):
     root = tmp_path_factory.mktemp("world") / "things"
-    make.make("things", root, make.configure("things", THINGS), seed=3)
+    make.make("things", root, make.configure("things", THINGS, "test"), seed=3)
     return root
 
 
 @pytest.fixture(scope="module")
 def written_crowds(tmp_path_factory):
     root = tmp_path_factory.mktemp("world") / "crowds"
-    make.make("crowds", root, make.configure("crowds", CROWDS), seed=3)
+    make.make("crowds", root, make.configure("crowds", CROWDS, "test"), seed=3)
     return root
 
 
@@ -118,7 +118,7 @@ def test_annotated_boxes_are_one_based_and_inclusive(written_crowds):
 
 
 def test_more_training_pictures_leave_the_test_pictures_alone(tmp_path, written_things):
-    more = make.configure("things", {**THINGS, "num_train": 41})
+    more = make.configure("things", {**THINGS, "num_train": 41}, "test")
     make.make("things", tmp_path / "more", more, seed=3)
     for path in written_things.rglob("*.JPEG"):
         again = tmp_path / "more" / path.relative_to(written_things)
@@ -131,22 +131,22 @@ def test_every_maker_says_what_it_writes():
         module = plugins.find("world", name)
         assert module.DATASET["format"] == module.FORMAT
         assert module.FORMAT in ("imagefolder", "voc")
-        make.configure(name, {})
+        make.configure(name, {}, "test")
 
 
 def test_a_folder_with_files_is_never_touched(tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(InputError, match="holds files; expected a new or empty folder"):
-        make.make("things", tmp_path, make.configure("things", THINGS), seed=0)
+        make.make("things", tmp_path, make.configure("things", THINGS, "test"), seed=0)
     with pytest.raises(InputError, match="is a file"):
-        make.make("things", tmp_path / "mine.txt", make.configure("things", THINGS), seed=0)
+        make.make("things", tmp_path / "mine.txt", make.configure("things", THINGS, "test"), seed=0)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_an_empty_folder_is_filled(tmp_path):
     root = tmp_path / "empty"
     root.mkdir()
-    make.make("crowds", root, make.configure("crowds", CROWDS), seed=0)
+    make.make("crowds", root, make.configure("crowds", CROWDS, "test"), seed=0)
     assert (root / "VOC2007").is_dir()
 
 
@@ -156,12 +156,12 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", refuse)
     with pytest.raises(InputError, match=r"can't be written \(No space left on device\)"):
-        make.make("things", tmp_path / "out", make.configure("things", THINGS), seed=0)
+        make.make("things", tmp_path / "out", make.configure("things", THINGS, "test"), seed=0)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_names_get_a_hint():
     with pytest.raises(InputError, match="did you mean 'things'"):
-        make.configure("thing", {})
+        make.configure("thing", {}, "test")
     with pytest.raises(InputError, match="did you mean 'num_train'"):
-        make.configure("things", {"num_trains": 3})
+        make.configure("things", {"num_trains": 3}, "test")
