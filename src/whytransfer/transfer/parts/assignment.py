@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from whytransfer.core.streams import Stream
 
@@ -46,6 +45,8 @@ def assign(
 
     Source: Ren et al. 2015, section 3.1.2; detectron2 matcher.py @02b5c4e.
     """
+    from torchvision.ops import box_iou
+
     count = len(candidates_xyxy)
     device = candidates_xyxy.device
     if not len(truth_xyxy):

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import Config
@@ -148,6 +147,8 @@ class C4Detector(nn.Module):
 
     def _read(self, features: Tensor, boxes_xyxy: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Returns class logits (R, C + 1) and deltas (R, C, 4) of regions, image after image."""
+        from torchvision.ops import roi_align
+
         config = self.config.regions
         pooled = roi_align(
             features,

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import clip_boxes_to_image, nms
 
 from whytransfer.core.config import Config
 from whytransfer.core.streams import Stream
@@ -103,6 +102,8 @@ class ProposalNetwork(nn.Module):
 
         Differs: equal logits keep the order of the anchors; the original leaves it open.
         """
+        from torchvision.ops import clip_boxes_to_image
+
         limits = (self.config.candidates_test, self.config.proposals_test)
         if self.training:
             limits = (self.config.candidates_train, self.config.proposals_train)
@@ -116,6 +117,8 @@ class ProposalNetwork(nn.Module):
         ]
 
     def _suppress(self, boxes_xyxy: Tensor, scores: Tensor) -> Tensor:
+        from torchvision.ops import nms
+
         sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
         kept = (sides > self.config.min_side_px).all(dim=1)
         boxes_xyxy, scores = boxes_xyxy[kept], scores[kept]

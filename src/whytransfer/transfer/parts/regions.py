@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from whytransfer.core.config import Config
 from whytransfer.core.streams import Stream
@@ -188,6 +187,8 @@ class BoxPredictor(nn.Module):
             proposals: (R, 4) the regions.
             size: Of the image.
         """
+        from torchvision.ops import batched_nms, clip_boxes_to_image
+
         scores = logits.softmax(dim=1)[:, :-1]
         boxes = decode(deltas, proposals[:, None], self.config.box_weights)
         boxes = clip_boxes_to_image(boxes, size)
