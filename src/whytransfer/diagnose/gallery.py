@@ -68,7 +68,7 @@ class Gallery:
         said = f"{classes[run.detections.label[row]]} {run.detections.score[row]:.2f}"
         what = name
         if types.confused_with[row] >= 0:
-            what = f"on a {classes[types.confused_with[row]]} ({name} class)"
+            what = f"on {classes[types.confused_with[row]]} ({name} class)"
         caption = f"{run.arm}: {said}, {what}"
         role = "detection" if types.counted[row] == CORRECT else "wrong"
         boxes = [
