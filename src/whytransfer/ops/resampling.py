@@ -120,28 +120,6 @@ def student_quantile(probability: float, degrees: int) -> float:
     >>> round(student_quantile(0.975, 2), 3)
     4.303
     """
-    if probability < 0.5:
-        return -student_quantile(1.0 - probability, degrees)
-    low, high = 0.0, math.pi / 2.0
-    while (middle := (low + high) / 2.0) not in (low, high):
-        if 0.5 + 0.5 * _student_central(middle, degrees) < probability:
-            low = middle
-        else:
-            high = middle
-    return math.sqrt(degrees) * math.tan(high)
+    from scipy.special import stdtrit  # here, since it takes a moment to import
 
-
-def _student_central(angle: float, degrees: int) -> float:
-    """Returns P(|t| <= sqrt(degrees) tan(angle)): a finite sum for whole degrees of freedom.
-
-    Source: Abramowitz & Stegun 1964, 26.7.3 and 26.7.4.
-    """
-    cosine, odd = math.cos(angle), degrees % 2
-    term = cosine if odd else 1.0
-    total = term if degrees > 1 else 0.0
-    for step in range(2 + odd, degrees, 2):
-        term *= cosine**2 * (step - 1) / step
-        total += term
-    if odd:
-        return (angle + math.sin(angle) * total) * 2.0 / math.pi
-    return math.sin(angle) * total
+    return float(stdtrit(degrees, probability))
