@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -123,3 +124,46 @@ def test_check_takes_a_format_and_its_fields(run, tmp_path):
 def test_version(run):
     status, out, _ = run("--version")
     assert status == 0 and out.strip().count(".") == 2
+
+
+@pytest.mark.parametrize(("user_error", "expected"), [(False, 1), (True, 2)])
+def test_the_exit_status_tells_a_crash_from_bad_input(
+    run, tmp_path, monkeypatch, user_error, expected
+):
+    from whytransfer.study import run as engine
+    from whytransfer.study.nodes import Outcome
+
+    key = "pretrain/moco_v2/seed0"
+    outcome = Outcome(key, done=False, reason="it broke", user_error=user_error)
+    monkeypatch.setattr(engine, "run", lambda *args, **kwargs: {key: outcome})
+    tiny = Path(__file__).parents[1] / "golden" / "tiny.yaml"
+    status, out, err = run("study", "run", tiny, "--store", tmp_path / "runs")
+    assert status == expected
+    assert f"error: {key}: it broke" in err
+    page = tmp_path / "runs" / "tiny.html"
+    assert f"report: {page}" in out and "it broke" in page.read_text(encoding="utf-8")
+
+    # The page is written again from the store alone, and only where there is one.
+    page.unlink()
+    assert run("report", tmp_path / "runs")[0] == 0 and page.exists()
+    status, _, err = run("report", tmp_path / "runs", "--study", "tny")
+    assert status == 2 and "did you mean 'tiny'" in err
+
+
+def test_store_du_and_gc_show_before_they_remove(run, tmp_path):
+    from whytransfer.core.store import Store
+
+    store = Store(tmp_path / "runs")
+    good = store.write(
+        "data", "x", "a" * 64, lambda folder: (folder / "v").write_text("1") and None
+    )
+    bad = store.write("data", "x", "b" * 64, lambda folder: (folder / "v").write_text("2"))
+    (bad.path / "v").write_text("3")
+    left = tmp_path / "runs" / "work" / "abc.part"
+    left.mkdir(parents=True)
+    status, out, _ = run("store", "du", store.root, "--json")
+    assert status == 0 and json.loads(out)[f"data/{good.path.name}"] > 0
+    status, out, _ = run("store", "gc", store.root)
+    assert status == 0 and bad.path.name in out and good.path.name not in out and left.exists()
+    assert run("store", "gc", store.root, "--remove")[0] == 0
+    assert good.path.exists() and not bad.path.exists() and not left.exists()
