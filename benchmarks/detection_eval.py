@@ -7,7 +7,7 @@ import contextlib
 import io
 
 import numpy as np
-from interleaved import compare, ratio, report
+from _interleaved import compare, ratio, report
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 

@@ -8,7 +8,7 @@ There is no peer: the figure is a floor that the demo's time rests on (500 image
 import statistics
 
 import cv2
-from interleaved import compare, report
+from _interleaved import compare, report
 
 from whytransfer.data.world import crowds, things
 

@@ -154,9 +154,7 @@ def test_store_du_and_gc_show_before_they_remove(run, tmp_path):
     from whytransfer.core.store import Store
 
     store = Store(tmp_path / "runs")
-    good = store.write(
-        "data", "x", "a" * 64, lambda folder: (folder / "v").write_text("1") and None
-    )
+    good = store.write("data", "x", "a" * 64, lambda folder: (folder / "v").write_text("1"))
     bad = store.write("data", "x", "b" * 64, lambda folder: (folder / "v").write_text("2"))
     (bad.path / "v").write_text("3")
     left = tmp_path / "runs" / "work" / "abc.part"
