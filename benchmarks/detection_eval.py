@@ -23,7 +23,7 @@ def scenes() -> tuple[Detections, Truth]:
     image = np.repeat(np.arange(NUM_IMAGES), 4)
     corner, size = (
         generator.uniform(0, 400, (len(image), 2)),
-        generator.uniform(10, 90, (len(image), 2)),
+        generator.uniform(60, 150, (len(image), 2)),
     )
     boxes = np.concatenate([corner, corner + size], axis=1)
     label = generator.integers(0, NUM_CLASSES, len(image))

@@ -165,3 +165,15 @@ def test_store_du_and_gc_show_before_they_remove(run, tmp_path):
     assert status == 0 and bad.path.name in out and good.path.name not in out and left.exists()
     assert run("store", "gc", store.root, "--remove")[0] == 0
     assert good.path.exists() and not bad.path.exists() and not left.exists()
+
+
+def test_an_interruption_says_how_to_go_on(run, tmp_path, monkeypatch):
+    from whytransfer.study import run as engine
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "run", interrupted)
+    tiny = Path(__file__).parents[1] / "golden" / "tiny.yaml"
+    status, _, err = run("study", "run", tiny, "--store", tmp_path / "runs")
+    assert status == 130 and "the same command continues from here" in err

@@ -30,6 +30,8 @@ app.command()(studies.results)
 app.command()(studies.report)
 app.add_typer(stores.app, name="store")
 
+_INTERRUPTED = 130
+
 
 def main() -> None:
     """Runs the command; a problem with what was given is one line on stderr and status 2."""
@@ -39,8 +41,10 @@ def main() -> None:
         _stop("\n".join(f"error: {problem}" for problem in errors.problems), 2)
     except InputError as error:
         _stop(f"error: {error}", 2)
-    except KeyboardInterrupt:
-        _stop("stopped; the same command continues from here", 130)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:  # typer's answer to KeyboardInterrupt
+            _stop("stopped; the same command continues from here", _INTERRUPTED)
+        raise
     except BrokenPipeError:
         # Whoever read our output (``head``) has seen enough; Python would complain at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
