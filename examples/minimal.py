@@ -1,4 +1,4 @@
-"""Which of two pretrainings detects better, and which errors does it make less of?
+"""Which of two pretrainings can be read out better? Five lines of work around two settings.
 
     python examples/minimal.py            # about a minute on one core
 
@@ -20,7 +20,13 @@ READOUT = {
     "augmentation": {"crop_px": 48},
     "resize_px": 56,
     "crop_px": 48,
-    "training": {"epochs": 5, "batch_size": 128, "schedule": {"milestones": [3, 4]}},
+    "training": {
+        "epochs": 20,
+        "batch_size": 128,
+        "sgd": {"lr": 3.0},
+        "schedule": {"milestones": [12, 16]},
+    },
+    "cached_views": 2,
 }
 runs = {
     name: wt.transfer.run("linear_readout", backbone, "world:things", **READOUT)
