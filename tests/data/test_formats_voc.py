@@ -65,11 +65,6 @@ class TestReading:
         assert source.classes == tuple(names)
         assert names[source.objects(0).labels[0]] == "person"
 
-    def test_difficult_objects_can_be_left_out_of_training_alone(self, layouts):
-        config = Config(root=layouts / "voc", keep_difficult_in_train=False)
-        assert len(voc.open(config, "train").objects(0).labels) == 1
-        assert len(voc.open(config, "test").objects(1).labels) == 1
-
     def test_several_sets_follow_one_another(self, layouts):
         config = Config(root=layouts / "voc", train=("2007_test", "2007_trainval"))
         source = voc.open(config, "train")

@@ -24,7 +24,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 from whytransfer.core import plugins
-from whytransfer.core.config import Config, build, merge, override, read_yaml
+from whytransfer.core.config import Config, build, override, read_yaml
 from whytransfer.core.errors import InputError, InputErrors, nearest
 from whytransfer.study import shipped
 
@@ -128,8 +128,6 @@ def read(name: str, overrides: tuple[str, ...] = ()) -> StudySpec:
             )  # fmt: skip
         path = shipped.path(name)
     values = override(read_yaml(path), overrides)
-    if "extends" in values:
-        values = merge(read_yaml(path.parent / str(values.pop("extends"))), values)
     spec = build(StudySpec, values, str(path))
     _check_names(spec, str(path))
     return _with_roots(spec, path.parent)

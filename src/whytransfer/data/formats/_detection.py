@@ -98,10 +98,6 @@ class DetectionSource:
         yield from self._extra
         yield from (self._root / file for file in self._files)
 
-    def num_objects(self) -> int:
-        """Counts the objects of all images."""
-        return len(self._table.labels)
-
 
 def _columns(objects: Sequence[Annotated]) -> Objects:
     boxes = np.array([item.box_xyxy for item in objects], dtype=np.float64).reshape(-1, 4)

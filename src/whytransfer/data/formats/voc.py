@@ -10,7 +10,7 @@ Source: Everingham et al. 2010 and the VOC2007 development kit.
 import math
 import re
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,13 +59,11 @@ class Config(FormatConfig):
         test: The same for the test images; empty where there are none.
         classes: ``voc`` for the twenty of VOC, ``infer`` for the names found in the annotations
             of all these sets, sorted, or a list of names.
-        keep_difficult_in_train: Train on objects that are marked difficult, as detectron2 does.
     """
 
     train: tuple[str, ...] = ("2007_trainval",)
     test: tuple[str, ...] = ("2007_test",)
     classes: Literal["voc", "infer"] | tuple[str, ...] = "voc"
-    keep_difficult_in_train: bool = True
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -157,18 +155,14 @@ def _scan(config: Config, split: Split) -> _Scan:
         InputError: The folder or an image set is missing, so that nothing can be read.
     """
     scan = _Scan(_classes(config), [], [], [])
-    keep_difficult = split == "test" or config.keep_difficult_in_train
     for image_set in getattr(config, split):
         year, listing = _image_set(config, image_set)
         scan.files.append(listing)
         for name in _listed(listing):
             try:
-                entry = _entry(config.root, year, name, scan)
+                scan.entries.append(_entry(config.root, year, name, scan))
             except InputError as error:
                 scan.problems.append(error)
-                continue
-            kept = tuple(item for item in entry.objects if keep_difficult or not item.difficult)
-            scan.entries.append(replace(entry, objects=kept))
     scan.problems += duplicates(scan.entries, config.root)
     return scan
 
