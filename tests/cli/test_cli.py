@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -30,7 +29,7 @@ def run(monkeypatch, capsys):
     return command
 
 
-def test_help_answers_at_once_and_imports_nothing_heavy():
+def test_help_imports_nothing_heavy():
     code = (
         "import sys; sys.argv = ['whytransfer', '--help']\n"
         "from whytransfer import cli\n"
@@ -39,12 +38,10 @@ def test_help_answers_at_once_and_imports_nothing_heavy():
         "heavy = {'torch', 'timm', 'lightning', 'altair', 'cv2', 'numpy'} & set(sys.modules)\n"
         "print('heavy:', sorted(heavy))\n"
     )
-    started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "heavy: []" in done.stdout
     for verb in ("demo", "ls", "data", "pretrain", "transfer", "diagnose", "study", "results"):
         assert verb in done.stdout
-    assert time.perf_counter() - started < 30  # only so that a hang is seen; not a measurement
 
 
 def test_ls_names_everything_that_is_shipped(run):
