@@ -57,7 +57,8 @@ class Report:
     def lines(self) -> list[str]:
         """Says it in lines for people: the format, the counts, then one line per problem."""
         counts = ", ".join(f"{number} {what}" for what, number in self.counts.items())
-        found = f"{len(self.problems)} problems" if self.problems else "nothing wrong"
+        number = len(self.problems)
+        found = f"{number} problem{'s'[: number > 1]}" if number else "nothing wrong"
         return [f"{self.format}: {counts or 'nothing could be counted'}; {found}"] + [
             str(problem) for problem in self.problems
         ]

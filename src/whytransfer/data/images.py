@@ -22,7 +22,7 @@ from whytransfer.core.errors import InputError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 """Names that readers take for image files, compared in lower case."""
 
-_TODO = "replace or remove the file; `whytransfer data check` lists all such files"
+_REMEDY = "replace or remove the file; `whytransfer data check` lists all such files"
 _COLOUR = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
@@ -83,7 +83,7 @@ def _read_bytes(path: Path) -> NDArray[np.uint8]:
     except OSError as error:
         raise InputError(path, f"can't be read ({os.strerror(error.errno or 0)})") from None
     if not data.size:
-        raise InputError(path, "the file is empty (0 bytes)", "an image", _TODO)
+        raise InputError(path, "the file is empty (0 bytes)", "an image", _REMEDY)
     return data
 
 
@@ -113,6 +113,6 @@ def _missing(path: Path) -> InputError:
 
 def _unreadable(path: Path, error: Exception) -> InputError:
     if path.is_file() and path.stat().st_size == 0:
-        return InputError(path, "the file is empty (0 bytes)", "an image", _TODO)
+        return InputError(path, "the file is empty (0 bytes)", "an image", _REMEDY)
     reason = str(error).replace(f" {str(path)!r}", "")
-    return InputError(path, f"can't be decoded ({reason})", "a whole image", _TODO)
+    return InputError(path, f"can't be decoded ({reason})", "a whole image", _REMEDY)

@@ -62,9 +62,11 @@ class EpochOrder:
     def __post_init__(self) -> None:
         if not 1 <= self.batch_size <= self.num_items:
             raise InputError(
-                "batch_size", f"is {self.batch_size}, the data have {self.num_items} images",
-                f"a number from 1 to {self.num_items}", "lower batch_size or add images",
-            )  # fmt: skip
+                "training.batch_size",
+                f"is {self.batch_size}, the data have {self.num_items} images",
+                f"a number from 1 to {self.num_items}",
+                "lower batch_size or add images",
+            )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -115,10 +117,12 @@ class EndlessOrder:
     def __post_init__(self) -> None:
         if self.num_items < 1 or self.batch_size < 1:
             found = f"{self.batch_size} of {self.num_items} images"
-            raise InputError("batch_size", found, "at least one image per batch", "add images")
+            raise InputError(
+                "training.batch_size", found, "at least one image per batch", "add images"
+            )
         if self.group_size is not None and self.batch_size % self.group_size:
             found = f"is {self.batch_size}, not a multiple of the group size {self.group_size}"
-            raise InputError("batch_size", found)
+            raise InputError("training.batch_size", found)
 
     def batches(self, first_step: int) -> Iterator[list[Place]]:
         """Yields the batches from a step on, without end."""
