@@ -358,9 +358,10 @@ def fit_once(tmp_path, model, dtype=torch.float32, **changes):
     return model
 
 
-@pytest.mark.parametrize("channels_last", [True, False])
-def test_model_and_inputs_lie_as_asked(tmp_path, channels_last):
-    model = fit_once(tmp_path, Seeing(), channels_last=channels_last)
+@pytest.mark.parametrize("memory_format", ["channels_last", "contiguous"])
+def test_model_and_inputs_lie_as_asked(tmp_path, memory_format):
+    model = fit_once(tmp_path, Seeing(), memory_format=memory_format)
+    channels_last = memory_format == "channels_last"
     for tensor in (model.conv.weight, model.seen["images"][0]):
         assert tensor.is_contiguous(memory_format=torch.channels_last) == channels_last
     assert model.seen["pixels"].is_contiguous()

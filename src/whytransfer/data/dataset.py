@@ -28,7 +28,7 @@ from whytransfer.core.fingerprint import fingerprint, hash_file
 from whytransfer.core.store import write_text
 from whytransfer.core.streams import Stream
 from whytransfer.data.format import FormatConfig, other_level, require_folder
-from whytransfer.data.sample import Objects, Sample, Source, Split
+from whytransfer.data.sample import Objects, Sample, Segmentation, Source, Split
 
 _log = logging.getLogger(__name__)
 
@@ -183,6 +183,12 @@ class _Limited:
 
     def objects(self, index: int) -> Objects | None:
         return self.source.objects(int(self.chosen[index]))
+
+    def landmarks(self, index: int) -> NDArray[np.float64] | None:
+        return self.source.landmarks(int(self.chosen[index]))
+
+    def segmentation(self, index: int) -> Segmentation | None:
+        return self.source.segmentation(int(self.chosen[index]))
 
     def files(self) -> Iterable[Path]:
         return self.source.files()

@@ -32,6 +32,24 @@ class Objects:
     area: NDArray[np.float64]
 
 
+IGNORED = 255
+"""The label of a pixel that counts neither in training nor in a score."""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What every pixel of one image shows.
+
+    Attributes:
+        labels: (H, W) uint8 index into the source's ``classes``, or ``IGNORED``.
+        instances: (H, W) int32, the number of the object that a pixel belongs to, 0 for none;
+            ``None`` where the format has no instances.
+    """
+
+    labels: NDArray[np.uint8]
+    instances: NDArray[np.int32] | None = None
+
+
 @dataclass(frozen=True)
 class Sample:
     """One image of a source, decoded.
@@ -77,5 +95,31 @@ class Source(Protocol):
     def objects(self, index: int) -> Objects | None:
         """Returns an image's objects without decoding it."""
 
+    def landmarks(self, index: int) -> NDArray[np.float64] | None:
+        """Returns an image's landmarks, (L, 2) as (x, y) in continuous 0-based pixels."""
+
+    def segmentation(self, index: int) -> Segmentation | None:
+        """Reads what each pixel of an image shows."""
+
     def files(self) -> Iterable[Path]:
         """Lists every file that determines the content, for the manifest of content hashes."""
+
+
+class Unannotated:
+    """What a source without annotations answers; a format's source overrides what it does have."""
+
+    def label(self, index: int) -> int | None:
+        """Returns ``None``: there are no labels."""
+        return None
+
+    def objects(self, index: int) -> Objects | None:
+        """Returns ``None``: there are no objects."""
+        return None
+
+    def landmarks(self, index: int) -> NDArray[np.float64] | None:
+        """Returns ``None``: there are no landmarks."""
+        return None
+
+    def segmentation(self, index: int) -> Segmentation | None:
+        """Returns ``None``: pixels have no labels."""
+        return None

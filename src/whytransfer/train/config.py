@@ -89,9 +89,12 @@ class Training(Config):
         batch_size: Images per step, over all devices.
         sgd: The optimiser.
         schedule: Of the learning rate.
-        precision: ``bf16-mixed`` computes in bfloat16 where that is safe; weights stay float32.
-        channels_last: Keep convolution weights and 4-d inputs channels-last in memory: the same
-            numbers up to rounding, faster.
+        precision: ``bf16-mixed`` computes in bfloat16 where that is safe, weights stay float32;
+            ``64-true`` is for proofs. ``auto``: see :mod:`whytransfer.train.capabilities`.
+        memory_format: How convolution weights and 4-d inputs lie in memory: the same numbers up to
+            rounding, channels-last faster. ``auto``: as above.
+        compile: Whether ``torch.compile`` fuses the step; up to rounding the same. ``auto``: as
+            above.
         log_every_steps: A row of the log holds the means over that many steps.
         checkpoint_every_steps: How much work a kill can lose; moves no number.
     """
@@ -101,8 +104,9 @@ class Training(Config):
     batch_size: PositiveInt
     sgd: Sgd
     schedule: Schedule = Schedule()
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    channels_last: bool = True
+    precision: Literal["auto", "32-true", "64-true", "bf16-mixed"] = "32-true"
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "channels_last"
+    compile: Literal["auto", "never", "always"] = "never"
     log_every_steps: PositiveInt = 10
     checkpoint_every_steps: PositiveInt = 200
 
@@ -111,6 +115,12 @@ class Training(Config):
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either epochs or steps, and set the other to null")
         return self
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether images lie channels-last in memory; ``auto`` must have been resolved."""
+        assert self.memory_format != "auto"
+        return self.memory_format == "channels_last"
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Returns the duration in optimiser steps, at least one."""

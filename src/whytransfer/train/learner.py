@@ -19,12 +19,16 @@ class Context:
         step: Optimiser steps done before this one.
         seed: Of the run.
         gather: Collects a tensor from all processes: (processes, ...) of (...); with one process
-            it returns the tensor as it is.
+            it returns the tensor as it is. No gradient flows through it.
+        rank: Number of this process, from 0; it holds the rank-th equal part of the batch.
+        world_size: Number of processes.
     """
 
     step: int
     seed: int
     gather: Callable[[Tensor], Tensor]
+    rank: int = 0
+    world_size: int = 1
 
     def stream(self, name: str, *counters: int) -> Stream:
         """Returns the random stream of that name for this step."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from whytransfer.core.errors import InputError
 from whytransfer.data.images import read_image
-from whytransfer.data.sample import Objects, Sample
+from whytransfer.data.sample import Objects, Sample, Unannotated
 
 Box = tuple[float, float, float, float]
 
@@ -34,7 +34,7 @@ class Entry:
     objects: tuple[Annotated, ...]
 
 
-class DetectionSource:
+class DetectionSource(Unannotated):
     """One split of a detection dataset; its annotations lie in a few arrays, cheap to pickle."""
 
     def __init__(
@@ -71,10 +71,6 @@ class DetectionSource:
     def path(self, index: int) -> Path:
         """Returns the image's file."""
         return self._root / self._files[index]
-
-    def label(self, index: int) -> int | None:
-        """Returns ``None``: the images have objects, no label of their own."""
-        return None
 
     def size(self, index: int) -> tuple[int, int]:
         """Returns (height, width) as annotated."""

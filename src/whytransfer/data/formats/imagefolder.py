@@ -27,7 +27,7 @@ from whytransfer.data.format import (
     require_folder,
 )
 from whytransfer.data.images import image_size, is_image, read_image, unreadable
-from whytransfer.data.sample import Objects, Sample, Source, Split
+from whytransfer.data.sample import Sample, Source, Split, Unannotated
 
 
 class Config(FormatConfig):
@@ -48,7 +48,7 @@ class Config(FormatConfig):
 
 
 @dataclass(frozen=True)
-class FolderSource:
+class FolderSource(Unannotated):
     """The images of one split, in the order of classes and file names.
 
     Attributes:
@@ -84,10 +84,6 @@ class FolderSource:
     def size(self, index: int) -> tuple[int, int]:
         """Returns (height, width) from the file's header."""
         return image_size(self.path(index))
-
-    def objects(self, index: int) -> Objects | None:
-        """Returns ``None``: this format has no objects."""
-        return None
 
     def files(self) -> Iterator[Path]:
         """Lists the images: there is nothing else."""

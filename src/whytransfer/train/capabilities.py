@@ -1,0 +1,46 @@
+"""What this machine can compute fast: the rule that settles every ``auto`` of a recipe.
+
+The rule looks at capabilities, never at a clock, so the same machine always settles the same way.
+What it settles on stands in the recipe, its fingerprint and its record in the place of ``auto``: a
+machine that settles differently trains another backbone, and says so by another fingerprint. To go
+on elsewhere with a run that was begun here, name the values that its record shows.
+
+    precision      bf16-mixed    on a GPU of compute capability 8.0 or more, and on a CPU with
+                                 native bfloat16 (AVX-512 BF16 or AMX; elsewhere it is emulated,
+                                 many times slower than float32)
+                   32-true       elsewhere
+    memory_format  channels_last on CPU and GPU alike
+    compile        never         (on a CPU it gains nothing beyond the above)
+"""
+
+import torch
+
+from whytransfer.train.config import Training
+
+
+def settled(training: Training, device: str) -> Training:
+    """Returns the training with every ``auto`` replaced by what the rule says here.
+
+    Args:
+        training: As it was asked for.
+        device: ``auto``, ``cpu`` or ``cuda``, as the execution asks for it.
+    """
+    found: dict[str, str] = {}
+    if training.precision == "auto":
+        found["precision"] = "bf16-mixed" if _native_bfloat16(device) else "32-true"
+    if training.memory_format == "auto":
+        found["memory_format"] = "channels_last"
+    if training.compile == "auto":
+        found["compile"] = "never"
+    return training.model_copy(update=found)
+
+
+def on_gpu(device: str) -> bool:
+    """Says whether a run that asks for this device gets a GPU."""
+    return device != "cpu" and torch.cuda.is_available()
+
+
+def _native_bfloat16(device: str) -> bool:
+    if on_gpu(device):
+        return torch.cuda.get_device_capability() >= (8, 0)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
