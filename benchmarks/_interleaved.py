@@ -2,10 +2,21 @@
 
 import argparse
 import json
+import os
 import platform
+import random
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+DRAWS = 2000
+"""Resampled sets of rounds behind an interval."""
+
+Times = dict[str, list[float]]
+"""Name → seconds per round."""
 
 
 def time_once(work: Callable[[], object]) -> float:
@@ -15,7 +26,7 @@ def time_once(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def compare(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def compare(works: dict[str, Callable[[], object]], rounds: int) -> Times:
     """Times every piece once per round, in turns, after one round that is not counted."""
     for work in works.values():
         work()
@@ -23,17 +34,93 @@ def compare(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, li
     return dict(zip(works, map(list, zip(*rounds_of_times, strict=True)), strict=True))
 
 
-def ratio(times: dict[str, list[float]], peer: str, ours: str) -> float:
+class Rounds:
+    """Times a loop that asks for its batches against other pieces of work, in turns.
+
+    The loop's own part of a round runs from asking for a batch to asking for the next one; before
+    it, every other piece runs once. So a whole training loop is timed as it is.
+
+    Args:
+        name: Of the loop.
+        peers: What else is timed.
+        warm_up: Rounds that are not counted.
+        wait: Called where the loop's part of a round ends, for work that goes on elsewhere.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        peers: Mapping[str, Callable[[], object]],
+        warm_up: int,
+        wait: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.name, self.peers, self.warm_up, self.wait = name, peers, warm_up, wait
+        self.times: Times = {piece: [] for piece in (name, *peers)}
+
+    def around(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Passes batches on, and times what happens between them."""
+        for number in range(sys.maxsize):
+            found = {piece: time_once(work) for piece, work in self.peers.items()}
+            started = time.perf_counter()
+            batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+            self.wait()
+            found[self.name] = time.perf_counter() - started
+            if number >= self.warm_up:
+                for piece, seconds in found.items():
+                    self.times[piece].append(seconds)
+
+
+def ratio(times: Times, peer: str, ours: str) -> float:
     """Returns how many times as fast ours is as the peer: the median of the rounds' ratios."""
     return statistics.median(a / b for a, b in zip(times[peer], times[ours], strict=True))
+
+
+def interval(times: Times, peer: str, ours: str) -> tuple[float, float]:
+    """Returns the 95 % interval of :func:`ratio`, by resampling the rounds."""
+    found = [a / b for a, b in zip(times[peer], times[ours], strict=True)]
+    generator = random.Random(0)
+    draws = sorted(statistics.median(generator.choices(found, k=len(found))) for _ in range(DRAWS))
+    return draws[round(0.025 * (DRAWS - 1))], draws[round(0.975 * (DRAWS - 1))]
+
+
+def ratios(times: Times, wanted: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, Any]]:
+    """Returns ``ratios`` and ``intervals`` for name → (peer, ours)."""
+    return {
+        "ratios": {name: round(ratio(times, *pair), 3) for name, pair in wanted.items()},
+        "intervals": {
+            name: [round(end, 3) for end in interval(times, *pair)] for name, pair in wanted.items()
+        },
+    }
+
+
+def merge(*results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Joins results entry by entry."""
+    joined: dict[str, dict[str, Any]] = {}
+    for result in results:
+        for name, values in result.items():
+            joined.setdefault(name, {}).update(values)
+    return joined
+
+
+def machine() -> str:
+    """Names the processor and how many cores this process may use."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = models[0] if models else platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores"
 
 
 def report(result: dict[str, object]) -> None:
     """Prints a result: one JSON object with ``--json``, else a line per entry."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")
-    result = {"machine": platform.processor() or platform.machine(), **result}
-    if parser.parse_args().json:
+    result = {"machine": machine(), **result}
+    if parser.parse_known_args()[0].json:
         print(json.dumps(result))
         return
     for name, value in result.items():

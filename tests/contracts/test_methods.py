@@ -1,5 +1,8 @@
 """What every pretraining method must do; a new file in ``pretrain/methods`` is tested as it is."""
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ from whytransfer.backbone.build import Architecture, build
 from whytransfer.core import plugins
 from whytransfer.core.streams import Stream
 from whytransfer.pretrain.method import Method, Setting, TrainedConfig, ViewBatch
+from whytransfer.pretrain.parts import discrimination
 from whytransfer.pretrain.stage import resolve
 from whytransfer.train.loop import Context
 from whytransfer.train.norm import convert_groups
@@ -112,7 +116,36 @@ def test_learning_lowers_the_loss(name):
     assert np.mean(trained[-4:]) < 0.9 * np.mean(idle[-4:])
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_what_changes_numbers_is_left_to_the_machine_and_settled_in_the_recipe(name):
+    automatic = plugins.find("method", name).Config().training
+    fields = ("precision", "memory_format", "compile")
+    assert [getattr(automatic, field) for field in fields] == ["auto"] * 3
+    training = resolve(name, {}, "test", device="cpu").training
+    assert "auto" not in [getattr(training, field) for field in fields]
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in TRAINED])
 def test_what_does_not_train_has_no_training_settings(name):
     assert not isinstance(resolve(name, {}, "test"), TrainedConfig)
     assert not _method(name).NEEDS_LABELS
+
+
+PARTS = sorted(Path(discrimination.__file__).parent.glob("*.py"))
+FILES = [Path(plugins.find("method", name).__file__) for name in NAMES]
+
+
+@pytest.mark.parametrize("path", [*FILES, *PARTS], ids=lambda path: path.stem)
+def test_methods_know_neither_devices_nor_processes(path):
+    tree = ast.parse(path.read_text())
+    imported = {
+        name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (getattr(node, "module", None), *(alias.name for alias in node.names))
+        if name
+    }
+    forbidden = ("distributed", "processes", "lightning", "cuda", "launch")
+    assert not [name for name in imported if any(word in name for word in forbidden)]
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not used & {"cuda", "distributed", "is_cuda", "all_gather", "all_reduce"}

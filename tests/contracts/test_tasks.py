@@ -1,10 +1,12 @@
 """What every downstream task must do; a new file in ``transfer/tasks`` is tested as it is."""
 
 import json
+import typing
 
 import numpy as np
 import pytest
 import torch
+from tests.transfer import painted
 
 from whytransfer.backbone.build import Architecture, build
 from whytransfer.core import plugins
@@ -16,13 +18,15 @@ from whytransfer.data.predictions import (
     truth_of,
     write_classifications,
     write_detections,
+    write_label_maps,
     write_truth,
 )
+from whytransfer.data.sample import IGNORED
 from whytransfer.data.world import crowds, things
 from whytransfer.ops.detections import Detections
 from whytransfer.train.learner import Context
 from whytransfer.transfer.stage import resolve
-from whytransfer.transfer.task import PREDICTIONS, TRUTH, Setting, Task
+from whytransfer.transfer.task import PREDICTIONS, TRUTH, Predicts, Setting, Task
 
 NAMES = plugins.names("task")
 SMALL = {
@@ -33,7 +37,7 @@ SMALL = {
         },
         "regions": {"sampled": 8, "pooled": 4},
     },
-    "views": {"short_sides_px": [64], "test_short_side_px": 64},
+    "segmenter": {"channels": 8, "auxiliary_channels": 8, "rates": [1, 2]},
     "precise_bn_steps": 1,
     "test_batch_size": 4,
     "augmentation": {"crop_px": 32},
@@ -41,6 +45,12 @@ SMALL = {
     "crop_px": 32,
     "num_draws": 20,
 }  # fmt: skip
+
+
+VIEWS = {
+    "detections": {"short_sides_px": [64], "test_short_side_px": 64},
+    "segments": {"crop_px": [32, 48]},
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +62,19 @@ def data(tmp_path_factory):
     things.write(
         root / "things", things.Config(num_train=6, num_test=6, size_px=48, num_shapes=6), 0
     )
+    painted.write(root / "painted", {"train": 6, "test": 6})
+    masks = {"format": "tests.transfer.painted", "root": str(root / "painted")}
     return {
         "detections": from_spec({**crowds.DATASET, "root": str(root / "crowds")}, None, "test"),
+        "segments": from_spec(masks, None, "test"),
         "classes": from_spec({**things.DATASET, "root": str(root / "things")}, None, "test"),
     }
 
 
 def _task(name, data, seed=0):
     module = plugins.find("task", name)
-    known = {key: value for key, value in SMALL.items() if key in module.Config.model_fields}
+    small = {**SMALL, "views": VIEWS.get(module.Task.PREDICTS)}
+    known = {key: value for key, value in small.items() if key in module.Config.model_fields}
     config = resolve(name, {**known, "training": {"batch_size": 4}}, "test")
     backbone = build(Architecture(name="resnet10", width=8, stem_pool=False), Stream(0, "b"))
     dataset = data[module.Task.PREDICTS]
@@ -84,6 +98,9 @@ def _train(task, num_steps):
 
 def _write(folder, source, quality):
     """Writes predictions for the images of a source: perfect, empty (or all wrong), or mixed."""
+    if source.segmentation(0) is not None:
+        _write_maps(folder, source, quality)
+        return
     if source.objects(0) is None:
         _write_classes(folder, source, quality)
         return
@@ -111,6 +128,18 @@ def _write_classes(folder, source, quality):
     write_classifications(folder / PREDICTIONS, predictions)
 
 
+def _write_maps(folder, source, quality):
+    """Of a mixed prediction the upper half is right; of an empty one no pixel has a class."""
+    true = [source.segmentation(i).labels for i in range(len(source))]
+    right = {"perfect": 1.0, "empty": 0.0, "mixed": 0.5}[quality]
+    found = [labels.copy() for labels in true]
+    for labels in found:
+        labels[round(right * len(labels)) :] = IGNORED
+    names = [source.name(i) for i in range(len(source))]
+    write_label_maps(folder / TRUTH, names, source.classes, true)
+    write_label_maps(folder / PREDICTIONS, names, source.classes, found)
+
+
 def _scores(task, folder):
     return {m.name: m.value for m in type(task).score(folder, task.config)}
 
@@ -121,7 +150,7 @@ def test_is_described_and_configured(name):
     assert plugins.describe("task", name).endswith(".")
     assert issubclass(module.Config, Config)
     assert issubclass(module.Task, Task)
-    assert module.Task.PREDICTS in ("detections", "classes")
+    assert module.Task.PREDICTS in typing.get_args(Predicts)
     assert resolve(name, to_plain(module.Config()), "test") == module.Config()
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import re
@@ -9,6 +10,9 @@ import pytest
 from whytransfer.core.errors import InputError
 from whytransfer.data import dataset as module
 from whytransfer.data.dataset import from_spec, limited, look, made, parse_reference
+from whytransfer.data.format import ReadConfig
+
+KNOWN = "coco, imagefolder, images, places365, shards"
 
 
 def raises(*parts):
@@ -43,9 +47,9 @@ class TestFromSpec:
         assert len(mine.open("test")) == 2
 
     def test_unknown_format_and_fields(self, layouts):
-        with raises("format 'vok'", "coco, imagefolder, voc", "did you mean 'voc'?"):
+        with raises("format 'vok'", KNOWN, "did you mean 'voc'?"):
             from_spec(spec(layouts / "voc", "vok"), None, "here")
-        with raises("here, field format", "missing", "coco, imagefolder, voc"):
+        with raises("here, field format", "missing", KNOWN):
             from_spec({"root": str(layouts)}, None, "here")
         with raises("here, field trian", "unknown field", "did you mean 'train'?"):
             from_spec(spec(layouts / "voc", trian=[]), None, "here")
@@ -208,7 +212,7 @@ class TestReferences:
             look(root.parent)
 
     def test_nothing_known(self, tmp_path):
-        with raises(tmp_path, "coco, imagefolder, voc", "format:folder"):
+        with raises(tmp_path, KNOWN, "format:folder"):
             look(tmp_path)
 
     def test_two_at_once(self, layout):
@@ -216,6 +220,54 @@ class TestReferences:
         shutil.copytree(layout("coco"), root, dirs_exist_ok=True)
         with raises(root, "looks like coco and voc", f"coco:{root}"):
             look(root)
+
+
+class TestRecorded:
+    """What a source knows of its content before anything is hashed."""
+
+    @dataclasses.dataclass
+    class Source:
+        paths: list
+        hashes: dict
+
+        def files(self):
+            return self.paths
+
+        def recorded(self):
+            return self.hashes
+
+    def fingerprint(self, hashes, paths=()):
+        config = ReadConfig()
+        return module._fingerprint("voc", config, {"train": self.Source(paths, hashes)}, None)
+
+    def test_what_lies_elsewhere_is_named_by_it(self):
+        first = self.fingerprint({"a": "1", "b": "2"})
+        assert self.fingerprint({"b": "2", "a": "1"}) == first
+        assert self.fingerprint({"a": "1", "b": "3"}) != first
+
+    def test_local_files_must_be_as_recorded(self, tmp_path):
+        path = tmp_path / "file"
+        path.write_text("content")
+        right = {str(path): module.hash_file(path)}
+        assert self.fingerprint(right, [path]) == self.fingerprint({}, [path])
+        with raises(path, "its SHA-256 is", "recorded is 0000", "copy the file again"):
+            self.fingerprint({str(path): "0" * 64}, [path])
+
+
+class TestPlaces:
+    def test_fields_that_say_where_something_lies_enter_no_fingerprint(self):
+        class Mine(ReadConfig):
+            PLACES = frozenset({"root", "elsewhere"})
+            root: str = "a"
+            elsewhere: str = "b"
+            how: int = 0
+
+        def fingerprint(config):
+            return module._fingerprint("voc", config, {}, None)
+
+        first = fingerprint(Mine())
+        assert fingerprint(Mine(root="x", elsewhere="y")) == first
+        assert fingerprint(Mine(how=1)) != first
 
 
 class TestLimited:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from whytransfer.core.errors import InputError
+from whytransfer.data.dataset import from_spec
 from whytransfer.data.formats import imagefolder
 from whytransfer.data.formats.imagefolder import Config
 
@@ -180,3 +181,127 @@ def test_recognise(layouts, layout):
     root = layout("folder")
     (root / "val").rename(root / "other")
     assert imagefolder.recognise(root)["test"] is None
+
+
+def listing(root, name, *lines):
+    (root / name).write_text("".join(f"{line}\n" for line in lines))
+    return name
+
+
+def names_of(source):
+    return [source.name(index) for index in range(len(source))]
+
+
+class TestClassesFile:
+    """ImageNet-100's list: one folder name per line."""
+
+    def test_keeps_these_classes_numbered_among_themselves(self, layout):
+        root = layout("folder")
+        file = listing(root, "three.txt", "rocket", "chelsea", "", "coffee")
+        config = Config(root=root, classes_file=file)
+        for split, count in (("train", 6), ("test", 3)):
+            source = imagefolder.open(config, split)
+            assert source.classes == ("chelsea", "coffee", "rocket")
+            assert len(source) == count
+            for index in range(count):
+                assert source.classes[source.label(index)] == source.name(index).split("/")[0]
+        assert imagefolder.check(config).counts["train images"] == 6
+
+    def test_unknown_and_repeated_names(self, layout):
+        root = layout("folder")
+        file = listing(root, "bad.txt", "rocket", "cofee", "rocket")
+        with raises("bad.txt, line 3", "lists rocket again, as line 1 does") as caught:
+            imagefolder.open(Config(root=root, classes_file=file), "train")
+        assert "bad.txt, line 2: the class 'cofee' has no folder in" in str(caught.value)
+        assert "did you mean 'coffee'?" in str(caught.value)
+
+    def test_missing_empty_and_no_text(self, layout):
+        root = layout("folder")
+        with raises("no.txt", "no such file", "a list of class folders"):
+            imagefolder.open(Config(root=root, classes_file="no.txt"), "train")
+        with raises("empty.txt", "lists nothing"):
+            file = listing(root, "empty.txt", "", " ")
+            imagefolder.open(Config(root=root, classes_file=file), "train")
+        (root / "binary.txt").write_bytes(b"\xff\xfe\x00")
+        with raises("binary.txt", "can't be read"):
+            imagefolder.open(Config(root=root, classes_file="binary.txt"), "train")
+
+    def test_a_test_class_outside_the_training_folder_is_still_an_error(self, layout):
+        root = layout("folder")
+        (root / "val/coffee").rename(root / "val/tea")
+        file = listing(root, "two.txt", "rocket", "chelsea")
+        with raises(root / "val/tea", "not in"):
+            imagefolder.open(Config(root=root, classes_file=file), "test")
+
+
+class TestTrainList:
+    """The lists of ImageNet 1 % and 10 %: one training image per line."""
+
+    @pytest.fixture
+    def numbered(self, layout):
+        """Names as ImageNet has them: the class, then a number."""
+        root = layout("folder")
+        for path in sorted((root / "train").rglob("*.JPEG")):
+            number = {"left": 7, "whole": 12}[path.stem]
+            path.rename(path.with_name(f"{path.parent.name}_{number}.JPEG"))
+        return root
+
+    def everything(self, form="{0}_{1}.JPEG"):
+        classes = ("astronaut", "chelsea", "china", "coffee", "flower", "rocket")
+        return [form.format(name, 12) for name in classes]
+
+    @pytest.mark.parametrize("form", ["{0}_{1}.JPEG", "{0}/{0}_{1}.JPEG"])
+    def test_keeps_these_images_in_the_order_of_the_folders(self, numbered, form):
+        file = listing(numbered, "ten.txt", *reversed(self.everything(form)))
+        config = Config(root=numbered, train_list=file)
+        source = imagefolder.open(config, "train")
+        assert names_of(source) == self.everything("{0}/{0}_{1}.JPEG")
+        assert [source.label(index) for index in range(6)] == list(range(6))
+        assert len(imagefolder.open(config, "test")) == 6
+
+    def test_with_a_list_of_classes(self, numbered):
+        images = listing(numbered, "ten.txt", *self.everything())
+        classes = listing(numbered, "two.txt", "rocket", "china")
+        config = Config(root=numbered, train_list=images, classes_file=classes)
+        assert names_of(imagefolder.open(config, "train")) == [
+            "china/china_12.JPEG",
+            "rocket/rocket_12.JPEG",
+        ]
+
+    def test_absent_files_are_counted_and_named(self, numbered):
+        lost = [f"n0{number}.JPEG" for number in range(5)]
+        file = listing(numbered, "ten.txt", *self.everything(), *lost)
+        with raises(
+            "ten.txt", "5 of 11 files that are not under", "n00.JPEG (line 7), n01", "line 9), ..."
+        ):
+            imagefolder.open(Config(root=numbered, train_list=file), "train")
+
+    def test_repeated_names_and_names_of_two_images(self, layout):
+        root = layout("folder")
+        kept = [f"{name}/whole.JPEG" for name in sorted(p.name for p in (root / "train").iterdir())]
+        file = listing(root, "ten.txt", *kept, kept[0])
+        with raises("ten.txt, line 7", "lists astronaut/whole.JPEG again, as line 1"):
+            imagefolder.open(Config(root=root, train_list=file), "train")
+        file = listing(root, "ten.txt", *kept, "left.JPEG")
+        with raises("line 7", "left.JPEG fits astronaut/left.JPEG and chelsea/left.JPEG"):
+            imagefolder.open(Config(root=root, train_list=file), "train")
+
+    def test_a_class_without_a_listed_image(self, numbered):
+        file = listing(numbered, "ten.txt", *self.everything()[1:])
+        with raises("ten.txt", "keeps no image of the class astronaut", "classes_file"):
+            imagefolder.open(Config(root=numbered, train_list=file), "train")
+
+    def test_the_fingerprint_is_of_what_is_kept_and_not_of_where_the_list_lies(
+        self, numbered, tmp_path
+    ):
+        def fingerprint(file):
+            spec = {"format": "imagefolder", "root": str(numbered), "train_list": str(file)}
+            return from_spec(spec, None, "here").fingerprint
+
+        first = fingerprint(listing(numbered, "ten.txt", *self.everything()))
+        elsewhere = tmp_path / "deep/er"
+        elsewhere.mkdir(parents=True)
+        listing(elsewhere, "list.txt", *self.everything("{0}/{0}_{1}.JPEG"))
+        assert fingerprint(elsewhere / "list.txt") == first
+        listing(elsewhere, "list.txt", *self.everything()[1:], "astronaut_7.JPEG")
+        assert fingerprint(elsewhere / "list.txt") != first

@@ -1,16 +1,20 @@
 """What ``data make`` writes, and that it writes all or nothing."""
 
 import json
+import tarfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from whytransfer.cli import datasets
 from whytransfer.core import plugins
 from whytransfer.core.errors import InputError
 from whytransfer.data import make
+from whytransfer.data.checks import check
 from whytransfer.data.world import crowds, things
 
 THINGS = {"num_train": 40, "num_test": 20, "size_px": 48}
@@ -126,11 +130,11 @@ def test_more_training_pictures_leave_the_test_pictures_alone(tmp_path, written_
 
 
 def test_every_maker_says_what_it_writes():
-    assert plugins.names("world") == ["crowds", "photos", "things"]
+    assert {"crowds", "photos", "things"} <= set(plugins.names("world"))
     for name in plugins.names("world"):
         module = plugins.find("world", name)
         assert module.DATASET["format"] == module.FORMAT
-        assert module.FORMAT in ("imagefolder", "voc")
+        assert module.FORMAT in plugins.names("format")
         make.configure(name, {}, "test")
 
 
@@ -165,3 +169,94 @@ def test_unknown_names_get_a_hint():
         make.configure("thing", {}, "test")
     with pytest.raises(InputError, match="did you mean 'num_train'"):
         make.configure("things", {"num_trains": 3}, "test")
+
+
+@pytest.fixture(scope="module")
+def written_shards(tmp_path_factory):
+    root = tmp_path_factory.mktemp("world") / "shards"
+    config = make.configure("things", THINGS, "test")
+    make.make("things", root, config, seed=3, images_per_shard=16)
+    return root
+
+
+def contents(root):
+    return {path.name: path.read_bytes() for path in root.iterdir()}
+
+
+class TestShards:
+    def test_names_and_sidecars(self, written_shards, written_things):
+        assert sorted(contents(written_shards)) == [
+            "classes.txt", "factors.jsonl", "index.npz",
+            "train-000000.tar", "train-000001.tar", "train-000002.tar",
+            "val-000000.tar", "val-000001.tar", "world.json",
+        ]  # fmt: skip
+        assert (written_shards / "classes.txt").read_text().split() == list(
+            things.classes(things.Config(**THINGS))
+        )
+        for name in ("factors.jsonl", "world.json"):
+            assert (written_shards / name).read_bytes() == (written_things / name).read_bytes()
+
+    def test_members_are_those_that_webdataset_reads(self, written_shards, written_things):
+        with tarfile.open(written_shards / "train-000001.tar") as tar:
+            infos = tar.getmembers()
+            found = {info.name: tar.extractfile(info).read() for info in infos}
+        assert [info.name for info in infos][:4] == [
+            "000000016.jpeg", "000000016.cls", "000000016.json", "000000017.jpeg",
+        ]  # fmt: skip
+        assert len(infos) == 3 * 16 and {info.mtime for info in infos} == {0}
+        classes = (written_shards / "classes.txt").read_text().split()
+        for key in ("000000016", "000000031"):
+            content = json.loads(found[f"{key}.json"])
+            path = written_things / "train" / content["name"]
+            assert found[f"{key}.jpeg"] == path.read_bytes()
+            assert int(found[f"{key}.cls"]) == content["label"]
+            assert classes[content["label"]] == path.parent.name
+
+    def test_any_dataset_becomes_the_same_shards(self, written_things, written_shards, tmp_path):
+        make.convert(f"imagefolder:{written_things}", tmp_path / "a", {}, 16)
+        expected = contents(written_shards)
+        found = contents(tmp_path / "a")
+        assert found == {name: expected[name] for name in found} and len(found) == 7
+        make.convert(f"shards:{tmp_path / 'a'}", tmp_path / "b", {}, 16)
+        assert contents(tmp_path / "b") == found
+        make.convert(str(tmp_path / "a"), tmp_path / "c", {"test": None}, 100)
+        assert sorted(contents(tmp_path / "c")) == ["classes.txt", "index.npz", "train-000000.tar"]
+        report = check(str(tmp_path / "c"))
+        assert report.problems == () and report.counts["train images"] == 40
+
+    def test_images_without_labels(self, written_crowds, tmp_path):
+        make.convert(f"images:{written_crowds / 'VOC2007/JPEGImages'}", tmp_path / "a", {}, 10)
+        report = check(str(tmp_path / "a"))
+        assert report.problems == ()
+        assert report.counts == {"classes": 0, "train shards": 2, "train images": 19}
+
+    def test_annotations_are_never_dropped_unseen(self, written_crowds, tmp_path):
+        with pytest.raises(InputError, match=r"has boxes, which shards can't hold.*images:FOLDER"):
+            make.convert(f"voc:{written_crowds}", tmp_path / "a", {}, 10)
+        config = make.configure("crowds", CROWDS, "test")
+        with pytest.raises(InputError, match="has boxes"):
+            make.make("crowds", tmp_path / "a", config, seed=0, images_per_shard=10)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_folder_with_files_is_never_touched(self, written_things, tmp_path):
+        (tmp_path / "mine.txt").write_text("keep")
+        with pytest.raises(InputError, match="holds files; expected a new or empty folder"):
+            make.convert(f"imagefolder:{written_things}", tmp_path, {}, 10)
+
+    def test_unknown_fields(self, written_things, tmp_path):
+        with pytest.raises(InputError, match=r"data make .*field tset: unknown field"):
+            make.convert(f"imagefolder:{written_things}", tmp_path / "a", {"tset": None}, 10)
+
+    def test_on_the_command_line(self, tmp_path, written_things, written_shards):
+        run = CliRunner().invoke
+        files, whole = f"imagefolder:{written_things}", str(tmp_path / "whole")
+        done = run(datasets.app, ["make", files, whole, "--shards", "--images-per-shard", "16"])
+        assert done.exit_code == 0 and done.stdout.strip() == whole
+        assert contents(tmp_path / "whole").items() <= contents(written_shards).items()
+        done = run(datasets.app, ["make", files, str(tmp_path / "no")])
+        assert isinstance(done.exception, InputError) and "add --shards" in str(done.exception)
+        done = run(
+            datasets.app,
+            ["make", "things", str(tmp_path / "made"), "num_train=16", "num_test=16", "--shards"],
+        )
+        assert done.exit_code == 0 and (tmp_path / "made/train-000000.tar").is_file()

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -10,16 +11,16 @@ from torchvision.transforms import RandomResizedCrop
 from whytransfer.core.config import build
 from whytransfer.core.errors import InputError
 from whytransfer.core.streams import Stream
-from whytransfer.data.views import (
+from whytransfer.data.augmentation import (
+    LADDER,
+    MOCO_V1,
     Augmentation,
     CropFlip,
     ViewParameters,
-    apply_view,
-    center_view,
-    resize,
     sample_view,
     view_stream,
 )
+from whytransfer.data.views import apply_view, center_view, resize
 
 GOLDEN = (
     20,
@@ -35,6 +36,7 @@ GOLDEN = (
     True,
     0.8367621902496726,
     True,
+    False,
 )
 PLAIN = Augmentation(jitter_p=0, grayscale_p=0, blur_p=0, flip_p=0)
 ALL = Augmentation(jitter_p=1, blur_p=1)
@@ -148,6 +150,62 @@ class TestParameters:
     def test_impossible_settings_are_refused_by_name(self, field, value):
         with pytest.raises(InputError, match=field):
             build(Augmentation, {field: value}, "here")
+
+
+class TestLadder:
+    """Table 1: each rung switches on one thing more, and sees the draws of all others."""
+
+    def test_each_rung_adds_one_part_to_the_one_before(self):
+        rungs = list(LADDER.values())
+        assert list(LADDER) == ["f", "fr", "frc", "frcg", "frcgb"]
+        plain = [rung.model_dump() for rung in rungs]
+        added = [
+            {name for name in low if low[name] != high[name]}
+            for low, high in itertools.pairwise(plain)
+        ]
+        assert added == [{"crop"}, {"jitter_p"}, {"grayscale_p"}, {"blur_p"}]
+        assert rungs[-1] == Augmentation()
+
+    def test_rungs_see_the_same_draws(self):
+        for index in range(40):
+            drawn = [
+                sample_view(rung, view_stream(0, 0, index, 0), 300, 400) for rung in LADDER.values()
+            ]
+            whole = drawn[-1]
+            for p in drawn:
+                assert p.flip == whole.flip
+                assert p.jitter in ((), whole.jitter)
+                assert p.blur_sigma in (0.0, whole.blur_sigma)
+                assert p.grayscale in (False, whole.grayscale)
+            boxes = {(p.top, p.left, p.height, p.width) for p in drawn[1:]}
+            assert len(boxes) == 1
+            assert (drawn[0].top, drawn[0].left) == (19, 69)
+            assert drawn[0].height == drawn[0].width == 262  # 300 x 224/256 = 262.5, to even
+
+    def test_centre_crop_shows_what_resize_and_center_crop_show(self, photographs):
+        for image in photographs.values():
+            p = sample_view(LADDER["f"], Stream(0, "t"), *image.shape[:2])
+            ours = apply_view(image, dataclasses.replace(p, flip=False), 224)
+            theirs = oracle.center_view(image, 256, 224)
+            # The box has whole pixels of the image, torchvision's of the resized image: up to half
+            # a pixel apart. One that is off by four pixels is told from it.
+            apart = [difference(ours, np.roll(theirs, s, axis=(0, 1))).mean() for s in (0, 4)]
+            assert apart[0] < 9 and apart[0] < 0.6 * apart[1]
+
+    def test_a_one_pixel_image_has_a_centre(self):
+        p = sample_view(LADDER["f"], Stream(0, "t"), 1, 9)
+        assert (p.top, p.left, p.height, p.width) == (0, 4, 1, 1)
+
+    def test_v1_removes_colour_before_the_jitter_which_is_always_there(self, photographs):
+        image = photographs["coffee"]
+        drawn = list(several(MOCO_V1, image, 200))
+        assert all(len(p.jitter) == 4 and not p.blur_sigma and p.grayscale_first for p in drawn)
+        assert 0.3 < max(dict(p.jitter)["hue"] for p in drawn) < 0.4
+        grey = next(p for p in drawn if p.grayscale)
+        late = dataclasses.replace(grey, grayscale_first=False)
+        ours = apply_view(image, grey, 64)
+        assert difference(ours, oracle.view(image, grey, 64)).mean() <= 2
+        assert difference(ours, apply_view(image, late, 64)).mean() > 2
 
 
 class TestPixels:

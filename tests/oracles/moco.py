@@ -9,15 +9,20 @@ import copy
 
 import torch
 from tests.oracles.info_nce import loss_and_gradient
+from tests.oracles.sgd import Sgd
 
 
 class Reference:
-    """Holds the state of all processes; ``step`` does what one iteration of the reference does."""
+    """Holds the state of all processes; ``step`` does what one iteration of the reference does.
 
-    def __init__(self, encoder, queue_KD, num_processes, settings):
+    ``score`` is the loss of a process's queries and its gradient, in plain loops.
+    """
+
+    def __init__(self, encoder, queue_KD, num_processes, settings, score=loss_and_gradient):
+        self.score = score
         self.query = [copy.deepcopy(encoder) for _ in range(num_processes)]
         self.key = [copy.deepcopy(encoder) for _ in range(num_processes)]
-        self.velocity = [torch.zeros_like(p) for p in encoder.parameters()]
+        self.sgd = Sgd(self.query, settings)
         self.queue = queue_KD.T.clone()  # (D, K), as the reference keeps it
         self.queue_labels = [-1] * len(queue_KD)
         self.pointer = 0
@@ -37,7 +42,7 @@ class Reference:
                 keys[image] = gathered[position]
         losses, founds = [], []
         for q, s in zip(queries, local, strict=True):
-            loss, gradient, found = loss_and_gradient(
+            loss, gradient, found = self.score(
                 q.tolist(), keys[s].tolist(), self.queue.T.tolist(), self.settings["temperature"],
                 None if labels is None else labels[s].tolist(), self.queue_labels,
             )  # fmt: skip
@@ -45,7 +50,7 @@ class Reference:
             losses.append(loss)
             founds.append(found)
         self._enqueue(keys, labels)
-        self._sgd()
+        self.sgd.step()
         return sum(losses) / len(losses), sum(founds) / len(founds)
 
     def mean_statistics(self, encoders):
@@ -67,16 +72,6 @@ class Reference:
             if labels is not None:
                 self.queue_labels[self.pointer + i] = int(labels[i])
         self.pointer = (self.pointer + len(keys)) % num_keys
-
-    def _sgd(self):
-        lr, decay, mu = (self.settings[n] for n in ("lr", "weight_decay", "sgd_momentum"))
-        replicas = [list(net.parameters()) for net in self.query]
-        for i, velocity in enumerate(self.velocity):
-            gradient = sum(replica[i].grad for replica in replicas) / len(replicas)
-            velocity.mul_(mu).add_(gradient + decay * replicas[0][i].data)
-            for replica in replicas:
-                replica[i].data -= lr * velocity
-                replica[i].grad = None
 
 
 def _unit(vectors):

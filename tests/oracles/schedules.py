@@ -28,3 +28,9 @@ def detectron2_warmup_multistep(base_lr, iteration, milestones, warmup_iters, wa
         if iteration >= milestone:
             lr *= 0.1
     return lr
+
+
+def mmcv_poly(base_lr, iteration, max_iters, power, min_lr):
+    """runner/hooks/lr_updater.py, PolyLrUpdaterHook.get_lr, by iteration."""
+    share = (1 - iteration / max_iters) ** power
+    return (base_lr - min_lr) * share + min_lr

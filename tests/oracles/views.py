@@ -1,4 +1,4 @@
-"""The views of MoCo v2 by PIL and torchvision's PIL functions, given the parameters of a view."""
+"""The views of MoCo v1 and v2 by PIL and torchvision's PIL functions, given their parameters."""
 
 import numpy as np
 import torchvision.transforms.functional as F
@@ -19,9 +19,11 @@ def view(image, parameters, crop_px):
         Image.fromarray(image), p.top, p.left, p.height, p.width, [crop_px, crop_px],
         InterpolationMode.BILINEAR,
     )  # fmt: skip
+    if p.grayscale and p.grayscale_first:
+        picture = F.rgb_to_grayscale(picture, num_output_channels=3)
     for operation, factor in p.jitter:
         picture = JITTER[operation](picture, factor)
-    if p.grayscale:
+    if p.grayscale and not p.grayscale_first:
         picture = F.rgb_to_grayscale(picture, num_output_channels=3)
     if p.blur_sigma > 0:
         picture = picture.filter(ImageFilter.GaussianBlur(radius=p.blur_sigma))

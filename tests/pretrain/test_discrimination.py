@@ -1,26 +1,54 @@
-"""MoCo and exemplar: ten steps against the reference played out on several processes."""
+"""Every trained method: ten steps against its reference played out on several processes."""
 
 import copy
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from tests.oracles.classifier import Classifier
+from tests.oracles.info_nce import loss_and_gradient, supcon_loss_and_gradient
 from tests.oracles.moco import Reference
 from torch import nn
 
+from whytransfer.core.config import assumptions, to_plain
 from whytransfer.core.errors import InputError
 from whytransfer.core.streams import Stream
+from whytransfer.data.views import Augmentation
 from whytransfer.pretrain.method import Setting, ViewBatch
-from whytransfer.pretrain.methods import exemplar_v2, moco_v2
+from whytransfer.pretrain.methods import (
+    exemplar_v1,
+    exemplar_v2,
+    moco_v1,
+    moco_v2,
+    supcon_queue_v2,
+    supervised,
+)
+from whytransfer.pretrain.parts.discrimination import Discrimination
 from whytransfer.train.loop import Context
 from whytransfer.train.norm import convert_groups
 
 NUM_IMAGES, GROUP, SEED = 8, 4, 5
+FAMILY = [moco_v1, moco_v2, exemplar_v1, exemplar_v2, supcon_queue_v2]
+LABELLED = [exemplar_v1, exemplar_v2, supcon_queue_v2]
+LR, SGD_MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 1e-3
+PLAIN_SGD = {"lr": LR, "weight_decay": WEIGHT_DECAY, "sgd_momentum": SGD_MOMENTUM}
+
+
+def _name(module):
+    return module.__name__.rpartition(".")[2]
 
 
 class _Preprocessing:
     def normalise(self, images):
         return images.permute(0, 3, 1, 2).double() / 255
+
+
+class _FloatPreprocessing:
+    def normalise(self, images):
+        return images.permute(0, 3, 1, 2).float() / 255
 
 
 class _Backbone(nn.Module):
@@ -73,22 +101,25 @@ def _context(step):
     return Context(step=step, seed=SEED, gather=lambda tensor: tensor)
 
 
-@pytest.mark.parametrize("module", [moco_v2, exemplar_v2])
+def _optimiser(method):
+    trained = [p for p in method.parameters() if p.requires_grad]
+    return torch.optim.SGD(trained, lr=LR, momentum=SGD_MOMENTUM, weight_decay=WEIGHT_DECAY)
+
+
+@pytest.mark.parametrize("module", FAMILY, ids=_name)
 def test_ten_steps_equal_the_reference_on_two_processes(module):
     method = _method(module, momentum=0.97)
     plain = _Unnormalised(method.query_encoder)
     convert_groups(plain, None)
-    settings = {
-        "lr": 0.1, "weight_decay": 1e-3, "sgd_momentum": 0.9, "momentum": 0.97, "temperature": 0.2,
-    }  # fmt: skip
-    reference = Reference(plain, method.queue.keys, NUM_IMAGES // GROUP, settings)
-    trained = [p for p in method.parameters() if p.requires_grad]
-    optimiser = torch.optim.SGD(trained, lr=0.1, momentum=0.9, weight_decay=1e-3)
+    settings = {**PLAIN_SGD, "momentum": 0.97, "temperature": method.config.temperature}
+    score = supcon_loss_and_gradient if module is supcon_queue_v2 else loss_and_gradient
+    reference = Reference(plain, method.queue.keys, NUM_IMAGES // GROUP, settings, score)
+    optimiser = _optimiser(method)
     for step in range(10):
         batch = _batch(step)
         permutation = Stream(SEED, "shuffle", step).permutation(NUM_IMAGES)
         expected, found = reference.step(
-            *batch.views, permutation, batch.labels if module is exemplar_v2 else None
+            *batch.views, permutation, batch.labels if module in LABELLED else None
         )
         scalars = method.loss(batch, _context(step))
         optimiser.zero_grad()
@@ -97,7 +128,92 @@ def test_ten_steps_equal_the_reference_on_two_processes(module):
         method.after_step()
         assert scalars["loss"].item() == pytest.approx(expected, abs=1e-9)
         assert scalars["accuracy"].item() == pytest.approx(found)
-        _same_state(method, reference, module is exemplar_v2)
+        _same_state(method, reference, module in LABELLED)
+
+
+def test_ten_steps_of_supervised_equal_the_reference_on_two_processes():
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        backbone = _Backbone()
+    convert_groups(backbone, GROUP)
+    method = supervised.Method(supervised.Config(), backbone, Setting(100, 3, SEED)).double()
+    plain = _Unnormalised(method)
+    convert_groups(plain, None)
+    reference = Classifier(plain, NUM_IMAGES // GROUP, PLAIN_SGD)
+    optimiser = _optimiser(method)
+    for step in range(10):
+        batch = _batch(step)
+        expected, right = reference.step(batch.views[0], batch.labels)
+        scalars = method.loss(batch, _context(step))
+        optimiser.zero_grad()
+        scalars["loss"].backward()
+        optimiser.step()
+        # The loss is taken in float32, as under mixed precision: what the method promises.
+        assert scalars["loss"].item() == pytest.approx(expected, abs=1e-6)
+        assert scalars["accuracy"].item() == pytest.approx(right)
+        for network in reference.replicas:
+            theirs = network.parameters()
+            for ours, other in zip(method.parameters(), theirs, strict=True):
+                torch.testing.assert_close(ours, other, rtol=0, atol=1e-6)
+
+
+class _Ring:
+    """Gives threads, one per rank, a gather among them."""
+
+    def __init__(self, size):
+        self.parts, self.barrier = [None] * size, threading.Barrier(size, timeout=60)
+
+    def gather(self, rank, tensor):
+        self.parts[rank] = tensor.clone()
+        self.barrier.wait()
+        gathered = torch.stack(self.parts)
+        self.barrier.wait()
+        return gathered
+
+    def train(self, rank, method, num_steps):
+        """Trains as the loop does: own part of each batch, gradients averaged over the ranks."""
+        try:
+            optimiser, losses, size = _optimiser(method), [], len(self.parts)
+            for step in range(num_steps):
+                whole = _batch(step)
+                views = tuple(view.chunk(size)[rank] for view in whole.views)
+                batch = ViewBatch(views, *(x.chunk(size)[rank] for x in whole[1:3]))
+                context = Context(step, SEED, lambda tensor: self.gather(rank, tensor), rank, size)
+                loss = method.loss(batch, context)["loss"]
+                optimiser.zero_grad()
+                loss.backward()
+                for parameter in method.parameters():
+                    if parameter.requires_grad:
+                        parameter.grad = self.gather(rank, parameter.grad).mean(0)
+                optimiser.step()
+                losses.append(self.gather(rank, loss.detach()).mean().item())
+            return losses
+        except BaseException:
+            self.barrier.abort()
+            raise
+
+
+@pytest.mark.parametrize("module", [moco_v2, exemplar_v1, supcon_queue_v2], ids=_name)
+def test_two_processes_do_what_one_does_with_the_same_groups(module):
+    alone = _method(module, momentum=0.9)
+    ranks = [copy.deepcopy(alone) for _ in range(2)]
+    optimiser, expected = _optimiser(alone), []
+    for step in range(10):
+        loss = alone.loss(_batch(step), _context(step))["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        expected.append(loss.item())
+    ring = _Ring(2)
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(ring.train, rank, method, 10) for rank, method in enumerate(ranks)]
+        losses = [future.result() for future in running]
+    assert losses[0] == losses[1] == pytest.approx(expected, abs=1e-9)
+    for method in ranks:
+        for name, ours in alone.state_dict().items():
+            if "running" not in name:  # each process has its own, until they are averaged
+                theirs = method.state_dict()[name]
+                torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-9, msg=name)
 
 
 def _same_state(method, reference, labelled):
@@ -126,22 +242,78 @@ def test_shuffling_matters_where_batch_norm_has_groups_and_only_there():
         assert (max(losses) - min(losses) > 1e-6) == differs
 
 
-def test_exemplar_without_a_shared_label_is_moco():
+PAIRS = [(moco_v1, exemplar_v1), (moco_v2, exemplar_v2), (exemplar_v2, supcon_queue_v2)]
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS, ids=_name)
+def test_a_pair_differs_in_its_contrast_and_nothing_else(one, other):
+    configs = one.Config(), other.Config()
+    assert to_plain(configs[0]) == to_plain(configs[1])
+    assert list(assumptions(configs[0])) == list(assumptions(configs[1]))
+    own = [
+        {name: value for cls in module.Method.__mro__ for name, value in _defined(cls).items()}
+        for module in (one, other)
+    ]
+    different = {name for name in own[0] | own[1] if own[0].get(name) != own[1].get(name)}
+    assert "contrast" in different
+    assert different <= {"contrast", "NEEDS_LABELS"}
+    # What is built from one seed is the same weights and the same queue.
+    states = [_method(module).state_dict() for module in (one, other)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def _defined(cls):
+    """What a class below Discrimination defines, that is, adds to or changes in it."""
+    if not issubclass(cls, Discrimination) or cls is Discrimination:
+        return {}
+    return {name: value for name, value in vars(cls).items() if not _of_every_class(name)}
+
+
+def _of_every_class(name):
+    return name.startswith("__") or name == "_abc_impl"
+
+
+@pytest.mark.parametrize("pair", PAIRS[:2], ids=["v1", "v2"])
+def test_exemplar_without_a_shared_label_is_moco(pair):
     batch = _batch(0)
     alone = batch._replace(labels=torch.arange(NUM_IMAGES))
-    moco = _method(moco_v2).loss(batch, _context(0))["loss"]
-    exemplar = _method(exemplar_v2).loss(alone, _context(0))["loss"]
+    moco, exemplar = (_method(module).loss(alone, _context(0))["loss"] for module in pair)
     assert exemplar.item() == moco.item()
 
 
-def test_exemplar_of_one_class_has_no_loss_once_the_queue_is_full():
-    method = _method(exemplar_v2)
+@pytest.mark.parametrize("module", [exemplar_v1, exemplar_v2], ids=_name)
+def test_exemplar_of_one_class_has_no_loss_once_the_queue_is_full(module):
+    method = _method(module)
     losses = [method.loss(_batch(step, num_classes=1), _context(step))["loss"] for step in range(4)]
+    # Before that the random initial keys are negatives.
     assert [loss.item() > 0 for loss in losses[:3]] == [True] * 3
     losses[3].backward()
     assert losses[3].item() == 0
     gradients = [p.grad for p in method.parameters() if p.requires_grad]
     assert all(g is None or g.abs().max() == 0 for g in gradients)
+
+
+@pytest.mark.parametrize("module", [exemplar_v2, moco_v2, supcon_queue_v2], ids=_name)
+def test_an_older_key_of_the_same_image_is_dropped_a_negative_or_a_positive(module):
+    method = _method(module)
+    query = torch.tensor([[1.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    far = torch.tensor([[0.0, 1.0, 0.0, 0.0]], dtype=torch.float64)
+    label = torch.tensor([7])
+
+    def loss(newest):
+        method.queue.keys[0], method.queue.labels[0] = newest[0], label[0]
+        return method.contrast(query, query, label).loss.item()
+
+    near, opposite = loss(query), loss(far)
+    assert {exemplar_v2: near == opposite, moco_v2: near > opposite + 0.1}.get(module, True)
+    assert module is not supcon_queue_v2 or near < opposite - 1
+
+
+def test_labelled_methods_refuse_a_batch_without_labels():
+    for module in LABELLED:
+        with pytest.raises(ValueError, match="label"):
+            _method(module).loss(_batch(0)._replace(labels=None), _context(0))
 
 
 def test_key_encoder_keeps_its_own_batch_norm_statistics():
@@ -160,20 +332,73 @@ def test_the_backbone_is_the_query_encoders_and_keys_are_not_trained():
     assert all(p.requires_grad for p in method.query_encoder.parameters())
 
 
+def test_embeddings_have_length_one_in_float32_also_under_mixed_precision():
+    method = _method(moco_v2).float()
+    method.query_encoder.backbone.preprocessing = _FloatPreprocessing()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        vectors = method.query_encoder(_batch(0).views[0])
+    assert vectors.dtype == torch.float32
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(NUM_IMAGES), rtol=0, atol=1e-6)
+
+
 def test_a_queue_that_batches_do_not_fill_is_refused_with_one_that_works():
     config = moco_v2.Config(num_keys=1000)
     with pytest.raises(InputError, match=r"field num_keys.*1000.*no multiple.*256.*num_keys=1024"):
         moco_v2.Method.check(config, Setting(10_000), "pretrain moco_v2")
 
 
-def test_defaults_are_moco_v2s_and_the_papers_open_ones_are_marked():
-    from whytransfer.core.config import assumptions
+def test_a_queue_longer_than_the_data_is_warned_of_and_not_refused(caplog):
+    config = moco_v2.Config(num_keys=1024)
+    with caplog.at_level(logging.WARNING):
+        moco_v2.Method.check(config, Setting(1024), "pretrain moco_v2")
+        assert caplog.messages == []
+        moco_v2.Method.check(config, Setting(1000), "pretrain moco_v2")
+        exemplar_v2.Method.check(config, Setting(1000), "pretrain exemplar_v2")
+    assert caplog.messages == [
+        "pretrain moco_v2, field num_keys: a queue of 1024 keys is longer than the data of 1000 "
+        "images, so for every query it holds earlier keys of the same image, and these are "
+        "negatives; num_keys=768 holds none twice",
+        "pretrain exemplar_v2, field num_keys: a queue of 1024 keys is longer than the data of "
+        "1000 images, so for every query it holds earlier keys of the same image; num_keys=768 "
+        "holds none twice",
+    ]
 
-    config = exemplar_v2.Config()
+
+@pytest.mark.parametrize("module", [moco_v2, exemplar_v2, supcon_queue_v2], ids=_name)
+def test_defaults_of_v2_and_the_papers_open_ones_are_marked(module):
+    config = module.Config()
     assert (config.num_keys, config.num_dims, config.momentum) == (65536, 128, 0.999)
-    assert (config.temperature, config.bn_group_size) == (0.2, 32)
+    assert (config.temperature, config.bn_group_size, config.head) == (0.2, 32, "mlp")
+    assert config.augmentation == Augmentation()
     training = config.training
     assert (training.epochs, training.batch_size, training.sgd.lr) == (200, 256, 0.03)
     assert (training.schedule.kind, training.schedule.per) == ("cosine", "epoch")
-    assumed = {a.field for a in assumptions(config)}
-    assert {"training", "num_keys", "momentum", "temperature", "bn_group_size"} <= assumed
+    _marks_what_is_open(config)
+
+
+@pytest.mark.parametrize("module", [moco_v1, exemplar_v1], ids=_name)
+def test_defaults_of_v1_and_the_papers_open_ones_are_marked(module):
+    config = module.Config()
+    assert (config.num_keys, config.num_dims, config.momentum) == (65536, 128, 0.999)
+    assert (config.temperature, config.bn_group_size, config.head) == (0.07, 32, "linear")
+    v1 = Augmentation(order="v1", jitter=(0.4, 0.4, 0.4, 0.4), jitter_p=1.0, blur_p=0.0)
+    assert config.augmentation == v1
+    training = config.training
+    assert (training.epochs, training.batch_size, training.sgd.lr) == (200, 256, 0.03)
+    assert (training.sgd.momentum, training.sgd.weight_decay) == (0.9, 1e-4)
+    # lr · 0.1 from epoch 120 on, and again from 160 on.
+    factors = [training.schedule.factor(epoch * 5, 1000, 5) for epoch in (119, 120, 159, 160, 199)]
+    assert factors == pytest.approx([1, 0.1, 0.1, 0.01, 0.01])
+    _marks_what_is_open(config)
+
+
+def _marks_what_is_open(config):
+    assert {a.field for a in assumptions(config)} == {
+        "augmentation", "training", "bn_group_size", "num_keys", "num_dims", "head", "momentum",
+        "temperature",
+    }  # fmt: skip
+
+
+def test_supervised_marks_its_augmentation_and_recipe_as_open():
+    open_fields = {a.field for a in assumptions(supervised.Config())}
+    assert {"augmentation", "training"} <= open_fields

@@ -179,7 +179,7 @@ def test_missing_data_and_labels_are_named_with_a_way_out(tmp_path, things):
     with pytest.raises(InputError, match=r"no data.*give --data"):
         _run("moco_v2", None, tmp_path)
     for method in ("supervised", "exemplar_v2"):
-        with pytest.raises(InputError, match=r"no labels.*method that needs none: moco_v2"):
+        with pytest.raises(InputError, match=r"no labels.*needs none: moco_v1, moco_v2"):
             _run(method, _Unlabelled(things), tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -1,8 +1,14 @@
 """Views of a training run: pure in (seed, epoch, index), cached or not."""
 
+import logging
+
 import numpy as np
+import pytest
 import torch
 
+from whytransfer.core.errors import InputError
+from whytransfer.data.device_views import apply_photometry
+from whytransfer.data.loader import EpochOrder, load
 from whytransfer.data.sample import Sample
 from whytransfer.data.views import Augmentation
 from whytransfer.pretrain.views import Views, collate
@@ -13,17 +19,23 @@ class _Source:
 
     classes = ("a", "b")
 
-    def __init__(self, labelled=True):
+    def __init__(self, labelled=True, broken=()):
         self.decoded = []
         self.labelled = labelled
+        self.broken = broken
 
     def __len__(self):
         return 4
 
     def __getitem__(self, index):
         self.decoded.append(index)
+        if index in self.broken:
+            raise InputError(f"{index}.jpg", "can't be decoded")
         pixels = np.random.Generator(np.random.Philox(index)).integers(0, 256, (40, 50, 3))
         return Sample(pixels.astype(np.uint8), str(index), self.label(index))
+
+    def name(self, index):
+        return str(index)
 
     def label(self, index):
         return index % 2 if self.labelled else None
@@ -74,3 +86,81 @@ def test_a_batch_stacks_views_labels_and_indices():
 def test_a_batch_without_labels_has_none():
     views = _views(_Source(labelled=False))
     assert collate([views(0, 0), views(0, 1)]).labels is None
+
+
+def _same(one, other):
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+class TestDeviceApplier:
+    """The CPU cuts the crops, the device does the rest: the same views from the same parameters."""
+
+    def test_views_agree_with_the_cpus(self):
+        ours, theirs = _views(crops_only=True), _views()
+        batch = collate([ours(2, index) for index in range(4)])
+        expected = collate([theirs(2, index) for index in range(4)])
+        assert expected.photometry is None
+        for crops, given, whole in zip(batch.views, batch.photometry, expected.views, strict=True):
+            done = apply_photometry(crops, given)
+            assert done.shape == whole.shape and done.dtype == whole.dtype == torch.uint8
+            assert (done.float() - whole.float()).abs().mean() <= 2
+            assert not torch.equal(crops, whole)
+
+    def test_one_decoding_serves_all_views(self):
+        source = _Source()
+        _views(source, crops_only=True, cache_bytes=0)(0, 1)
+        assert source.decoded == [1]
+
+
+class TestUnreadable:
+    """An image that can't be read: an error, or another one in its place."""
+
+    def test_is_an_error_that_names_it(self):
+        with pytest.raises(InputError, match=r"2\.jpg: can't be decoded"):
+            _views(_Source(broken=(2,)))(3, 2)
+
+    def test_is_replaced_by_the_next_that_can_be_read(self, caplog):
+        views = _views(_Source(broken=(2, 3)), skip_unreadable=True)
+        with caplog.at_level(logging.WARNING):
+            found = [views(0, index) for index in range(4)]
+            views(1, 2)
+        assert [item.index for item in found] == [0, 1, 0, 0]
+        assert [item.label for item in found] == [0, 1, 0, 0]
+        assert [item.unreadable for item in found] == [False, False, True, True]
+        assert not _same(found[0].views, found[2].views)  # in views of its own
+        said = [record.getMessage() for record in caplog.records]
+        assert [message.split(":")[0] for message in said] == ["2.jpg", "3.jpg"]
+        assert collate(found).unreadable.tolist() == [False, False, True, True]
+
+    def test_the_one_in_its_place_depends_on_nothing_that_was_read_before(self):
+        order = [(0, 3), (0, 1), (1, 2), (0, 2), (1, 0)]
+        views = _views(_Source(broken=(1, 2)), skip_unreadable=True)
+        forth = {place: views(*place) for place in order}
+        views = _views(_Source(broken=(1, 2)), skip_unreadable=True, cache_bytes=0)
+        back = {place: views(*place) for place in reversed(order)}
+        for place in order:
+            assert forth[place].index == back[place].index
+            assert _same(forth[place].views, back[place].views)
+
+    def test_no_readable_image_at_all_is_an_error(self):
+        views = _views(_Source(broken=range(4)), skip_unreadable=True)
+        for _ in range(2):
+            with pytest.raises(InputError, match="not one image"):
+                views(0, 1)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("crops_only", [False, True])
+def test_workers_change_no_bit(crops_only):
+    batches = []
+    for workers in (0, 1, 3):
+        views = _views(_Source(broken=(1,)), crops_only=crops_only, skip_unreadable=True)
+        found = load(views, EpochOrder(4, 2, seed=0), collate, 1, 3, workers)
+        batches.append(list(found))
+    for others in batches[1:]:
+        for one, other in zip(batches[0], others, strict=True):
+            assert _same(one.views, other.views)
+            assert torch.equal(one.indices, other.indices)
+            assert torch.equal(one.unreadable, other.unreadable)
+            for a, b in zip(one.photometry or (), other.photometry or (), strict=True):
+                assert all(np.array_equal(vars(a)[name], vars(b)[name]) for name in vars(a))

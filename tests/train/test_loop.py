@@ -97,6 +97,7 @@ def test_it_is_the_plain_loop_that_anybody_would_write(undisturbed):
         [{"params": others, "weight_decay": 1e-4}, {"params": norms, "weight_decay": 0.0}],
         lr=0.2,
         momentum=0.9,
+        fused=True,  # the same sums in the same order
     )
     losses = []
     with torch.random.fork_rng():

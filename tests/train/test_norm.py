@@ -6,7 +6,8 @@ import torch
 from tests.oracles import grouped_batch_norm
 from torch import nn
 
-from whytransfer.train.norm import GroupedBatchNorm2d, convert_groups
+from whytransfer.train import norm
+from whytransfer.train.norm import GroupedBatchNorm2d, convert_groups, regions_of
 
 
 def _numbers(seed, *shape):
@@ -92,3 +93,81 @@ def test_conversion_keeps_parameters_and_goes_back():
 def test_a_norm_without_running_statistics_is_refused():
     with pytest.raises(ValueError, match="running statistics"):
         convert_groups(nn.Sequential(nn.BatchNorm2d(2, track_running_stats=False)), 4)
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("group_size", [2, 3, 6])
+def test_slices_have_the_bits_of_the_plain_form(memory, dtype, group_size, monkeypatch):
+    """In values, statistics and gradients; under autocast the inputs alone are bfloat16."""
+    images = (_numbers(8, 12, 5, 4, 3) * 2 + 1).to(dtype=dtype, memory_format=memory)
+    grad_out = _numbers(9, 12, 5, 4, 3).to(dtype=dtype, memory_format=memory)
+
+    def everything():
+        layer = GroupedBatchNorm2d(5, group_size)
+        with torch.no_grad():
+            layer.weight.copy_(_numbers(1, 5))
+        given = images.clone(memory_format=torch.preserve_format).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            out = layer(given)
+        out.backward(grad_out)
+        assert out.dtype == dtype and out.is_contiguous(memory_format=memory)
+        assert given.grad.is_contiguous(memory_format=memory)
+        return [out, given.grad, layer.weight.grad, layer.bias.grad, *layer.buffers()]
+
+    fast = everything()
+    calls = []
+    monkeypatch.setattr(norm, "_in_slices", lambda *a: calls.append(1) or norm.split_and_cat(*a))
+    for ours, plain in zip(fast, everything(), strict=True):
+        assert torch.equal(ours, plain)
+    assert calls
+
+
+def test_no_gradient_is_computed_that_nobody_wants():
+    layer = _layer(4)
+    layer.weight.requires_grad_(False)
+    images = _numbers(3, 8, 3, 2, 2).requires_grad_()
+    layer(images).square().sum().backward()
+    assert layer.weight.grad is None and layer.bias.grad is not None and images.grad is not None
+    layer.bias.grad = None
+    layer(images.detach()).square().sum().backward()
+    assert layer.bias.grad is not None
+
+
+def test_regions_stay_in_the_group_of_their_image():
+    """Images of 3, 0, 2 and 4 regions in groups of two: rows 0 to 2, and rows 3 to 8."""
+    layer, rows = _layer(2), _numbers(10, 9, 3, 2, 2)
+    with regions_of(nn.Sequential(layer, nn.ReLU()), [3, 0, 2, 4]):
+        out = layer(rows)
+    for part in (slice(0, 3), slice(3, 9)):
+        alone = _layer(2)
+        with regions_of(alone, [len(rows[part]), 0]):
+            assert torch.equal(out[part], alone(rows[part]))
+    _, first, _ = grouped_batch_norm.forward(rows[:3].numpy(), [1] * 3, [0] * 3, 3, layer.eps)
+    _, rest, _ = grouped_batch_norm.forward(rows[3:].numpy(), [1] * 3, [0] * 3, 6, layer.eps)
+    expected = 0.1 * (first[0] + rest[0]) / 2  # groups count equally, however many regions
+    np.testing.assert_allclose(layer.running_mean.numpy(), expected, atol=1e-12)
+    assert layer.region_counts is None
+
+
+def test_a_group_without_regions_is_left_out():
+    layer, rows = _layer(2), _numbers(11, 5, 3, 2, 2)
+    with regions_of(layer, [0, 0, 2, 3]):
+        out = layer(rows)
+    other = _layer(5)
+    assert torch.equal(out, other(rows))
+    assert torch.equal(layer.running_mean, other.running_mean)
+
+
+@pytest.mark.parametrize("counts", [[2, 2], [5], [2, 2, 1], []])
+def test_regions_that_do_not_add_up_are_refused(counts):
+    layer = _layer(2)
+    with regions_of(layer, counts), pytest.raises(ValueError, match=r"regions, but|multiple of"):
+        layer(_numbers(12, 5, 3, 2, 2))
+    assert layer.region_counts is None
+
+
+def test_one_value_per_channel_is_refused():
+    layer = _layer(2)
+    with regions_of(layer, [1, 0, 2, 2]), pytest.raises(ValueError, match="one value per channel"):
+        layer(_numbers(13, 5, 3, 1, 1))

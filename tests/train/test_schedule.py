@@ -46,6 +46,17 @@ def test_warmup_and_multistep_are_detectron2s(warmup_steps):
         assert 0.02 * factor == pytest.approx(expected, rel=1e-14), step
 
 
+@pytest.mark.parametrize(("power", "min_lr"), [(0.9, 1e-4), (0.9, 0.0), (2.0, 1e-3)])
+def test_poly_is_mmcvs(power, min_lr):
+    schedule = Schedule(kind="poly", power=power, floor=min_lr / 0.01)
+    for step in range(400):
+        factor = schedule.factor(step, total_steps=400, steps_per_epoch=11)
+        expected = schedules.mmcv_poly(0.01, step, 400, power, min_lr)
+        assert 0.01 * factor == pytest.approx(expected, rel=1e-13), step
+    assert schedule.factor(0, 400, 11) == pytest.approx(1.0)
+    assert schedule.factor(400, 400, 11) == pytest.approx(min_lr / 0.01)
+
+
 def test_warmup_begins_at_its_factor_and_is_over_after_its_steps():
     schedule = Schedule(warmup_steps=100)
     assert schedule.factor(0, 9000, 1) == 1e-3

@@ -37,6 +37,9 @@ from whytransfer.core.streams import Stream
 
 WEIGHTS = "backbone.safetensors"
 DESCRIPTION = "backbone.json"
+FOLDER = "backbone"
+"""The folder of a larger artifact, such as a transfer's, that holds its backbone."""
+
 SCHEMA_VERSION = 1
 
 _UNREADABLE = (
@@ -103,6 +106,12 @@ def describe(folder: Path) -> Description:
     if version != SCHEMA_VERSION:
         raise InputError(file, f"schema version {version}", f"version {SCHEMA_VERSION}")
     return config.build(Description, values, str(file))
+
+
+def folder_in(path: Path) -> Path:
+    """Returns where the backbone of a folder lies: in it, or in its own folder for backbones."""
+    inside = path / FOLDER
+    return inside if (inside / DESCRIPTION).is_file() else path
 
 
 def load(path: Path | str) -> Backbone:

@@ -70,6 +70,8 @@ class Backbone(nn.Module):
         last = self._index(upto) + 1
         if first > last:
             raise ValueError(f"level {upto!r} comes before {after!r}")
+        if after is None:
+            x = x.to(next(self.net.parameters()).dtype)  # other than float32 in proofs alone
         for level in self.levels[first:last]:
             for module in _MODULES[level.name]:
                 x = cast(Tensor, self.net.get_submodule(module)(x))

@@ -22,6 +22,9 @@ LimitOption = Annotated[
 ]
 WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Processes that read images.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+DeterministicOption = Annotated[
+    bool, typer.Option("--deterministic", help="The same bits on a GPU too, at some speed.")
+]
 SlotsOption = Annotated[
     int | None,
     typer.Option("--slots", min=1, help="Nodes at the same time; default: cores, at most 2."),

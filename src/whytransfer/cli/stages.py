@@ -1,5 +1,6 @@
 """``whytransfer ls``, ``pretrain``, ``transfer``, ``diagnose``: one stage at a time."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +9,7 @@ import typer
 from whytransfer.cli.options import (
     DEFAULT_STORE,
     DataOption,
+    DeterministicOption,
     DeviceOption,
     JsonOption,
     LimitOption,
@@ -19,9 +21,11 @@ from whytransfer.cli.options import (
     print_json,
 )
 from whytransfer.core import plugins
+from whytransfer.core.processes import here
 
 if TYPE_CHECKING:
     from whytransfer.core.store import Artifact
+    from whytransfer.pretrain.estimate import Estimate
 
 
 def ls(as_json: JsonOption = False) -> None:
@@ -52,22 +56,33 @@ def pretrain(
     limit: LimitOption = None,
     workers: WorkersOption = 0,
     device: DeviceOption = "auto",
+    deterministic: DeterministicOption = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Measure ten steps; print what the run would take.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Pretrain a backbone; prints the folder of its artifact."""
+    """Pretrain a backbone; prints the folder of its artifact. Under torchrun: on all processes."""
     import whytransfer.pretrain
 
+    if dry_run:
+        from whytransfer.pretrain.estimate import estimate
+
+        execution = _execution(workers, device, deterministic)
+        values = _values(overrides, limit)
+        found = estimate(method, data, seed=seed, store=store, execution=execution, **values)
+        return _show_estimate(found, as_json)
     artifact = whytransfer.pretrain.run(
         method, data, seed=seed, store=store,
-        execution={"workers": workers, "device": device}, **_values(overrides, limit),
+        execution=_execution(workers, device, deterministic), **_values(overrides, limit),
     )  # fmt: skip
-    _show_artifact(artifact, as_json)
+    return _show_artifact(artifact, as_json)
 
 
 def transfer(
     task: Annotated[str, typer.Argument(help="A task of `whytransfer ls`, or a dotted path.")],
     backbone: Annotated[
-        Path, typer.Option("--backbone", help="A pretrain artifact, or a checkpoint.")
+        Path, typer.Option("--backbone", help="A pretrain or transfer artifact, or a checkpoint.")
     ],
     data: DataOption,
     overrides: Overrides = None,
@@ -76,6 +91,7 @@ def transfer(
     limit: LimitOption = None,
     workers: WorkersOption = 0,
     device: DeviceOption = "auto",
+    deterministic: DeterministicOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune a backbone on a task and score it; prints the folder of the artifact."""
@@ -85,7 +101,7 @@ def transfer(
     start = whytransfer.pretrain.open_backbone(backbone, store=store)
     artifact = whytransfer.transfer.run(
         task, start, data, seed=seed, store=store,
-        execution={"workers": workers, "device": device}, **_values(overrides, limit),
+        execution=_execution(workers, device, deterministic), **_values(overrides, limit),
     )  # fmt: skip
     _show_artifact(artifact, as_json)
 
@@ -123,13 +139,27 @@ def _named(run: str) -> tuple[str, Path]:
     return (name, Path(folder)) if equals else (Path(run).name, Path(run))
 
 
+def _execution(workers: int, device: str, deterministic: bool) -> dict[str, Any]:
+    return {"workers": workers, "device": device, "deterministic": deterministic}
+
+
 def _values(overrides: list[str] | None, limit: int | None) -> dict[str, Any]:
     from whytransfer.core.config import override
 
     return override({}, [*(overrides or ()), *([f"limit={limit}"] if limit else [])])
 
 
+def _show_estimate(found: "Estimate", as_json: bool) -> None:
+    from whytransfer.pretrain.estimate import lines
+
+    if as_json:
+        return print_json({**asdict(found), "fits": found.fits})
+    return print("\n".join(lines(found)))
+
+
 def _show_artifact(artifact: "Artifact", as_json: bool) -> None:
+    if not here().leads:
+        return None
     record = artifact.record
     if as_json:
         return print_json({"path": str(artifact.path), "record": record.model_dump(mode="json")})

@@ -188,6 +188,8 @@ def _run_study(
     failed = run(plan, opened, num_slots=_num_slots(slots), execution=how, watch=_watch)
     result = results.collect(plan, opened, failed)
     print(headline(result))
+    if plan.spec.seeds_caveat:
+        print(plan.spec.seeds_caveat)
     print(f"report: {_write_page(result, store, page)}")
     if failed:
         for outcome in failed.values():

@@ -1,4 +1,4 @@
-"""The one error that a user's input can raise: what is where, what was expected, what to do."""
+"""The errors that say what happened: what is where, what was expected, what to do."""
 
 import difflib
 from collections.abc import Iterable
@@ -42,6 +42,10 @@ class InputErrors(InputError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.problems,)
+
+
+class TrainingError(RuntimeError):
+    """A training can't go on: its loss or a weight is no longer finite."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -15,7 +15,9 @@ from pydantic import BaseModel
 
 from whytransfer.core import environment, plugins
 from whytransfer.core.config import Config, assumptions, to_plain
+from whytransfer.core.errors import InputError
 from whytransfer.core.fingerprint import fingerprint
+from whytransfer.core.processes import ALONE, Processes
 from whytransfer.core.records import Metric, Record, Volatile
 from whytransfer.core.store import RECORD, Artifact, Store, write_text
 
@@ -44,11 +46,14 @@ class Execution(Config):
         workers: Processes that read and augment images; 0 does it in the training process.
         device: ``auto`` takes a GPU where there is one.
         progress: Show a bar on a terminal, plain lines otherwise.
+        deterministic: On a GPU, train with kernels that give the same bits each time, which are
+            slower; on a CPU they always do.
     """
 
     workers: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     progress: bool = True
+    deterministic: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,14 +103,82 @@ Compute = Callable[[Path, Path], tuple[Metric, ...]]
 """Writes the payload into the first folder, keeps checkpoints in the second, returns metrics."""
 
 
-def materialise(store: Store, step: Step, compute: Compute, device: str = "cpu") -> Artifact:
+def materialise(
+    store: Store,
+    step: Step,
+    compute: Compute,
+    device: str = "cpu",
+    processes: Processes = ALONE,
+) -> Artifact:
     """Returns a step's artifact, computing it where nobody has yet.
 
-    Two processes that ask for the same step: one computes, the other waits and takes the result.
+    Two runs that ask for the same step: one computes, the other waits and takes the result. The
+    processes of one run compute together; the first writes and the others write nothing.
+
+    Args:
+        store: Where the artifact lies or will lie.
+        step: What is to be computed.
+        compute: Does it; on a process that does not write it is given the work folder twice.
+        device: Where, for the record.
+        processes: Those that share the work.
 
     Raises:
         InputError: The store can't be written, or holds an altered artifact of this step.
+        FailedElsewhere: Another of the processes failed.
     """
+    if processes.leads:
+        artifact = _materialise(store, step, _announced(compute, processes), device)
+        processes.share(str)
+        return artifact
+    if work := processes.share(str):
+        compute(Path(work), Path(work))
+        processes.share(str)
+    return _find_as_told(store, step, processes)
+
+
+def materialise_first(store: Store, step: Step, compute: Compute, processes: Processes) -> Artifact:
+    """Returns a step's artifact, which the first process computes while the others wait.
+
+    Raises as :func:`materialise` does.
+    """
+    if processes.leads:
+        artifact = _materialise(store, step, compute, "cpu")
+        processes.share(str)
+        return artifact
+    processes.share(str)
+    return _find_as_told(store, step, processes)
+
+
+def find_together(store: Store, step: Step, processes: Processes) -> Artifact | None:
+    """Returns the finished artifact or ``None``, and the same on all processes."""
+    if not processes.leads:
+        return _find_as_told(store, step, processes) if processes.share(str) else None
+    found = step.find(store)
+    processes.share(lambda: "found" if found else "")
+    return found
+
+
+def _find_as_told(store: Store, step: Step, processes: Processes) -> Artifact:
+    found = step.find(store)
+    if found is None:
+        raise InputError(
+            store.root, f"process {processes.rank} does not find what process 0 wrote",
+            "a store on a file system that all processes share", "give another --store",
+        )  # fmt: skip
+    return found
+
+
+def _announced(compute: Compute, processes: Processes) -> Compute:
+    """Tells the other processes when there is something to compute, and in which work folder."""
+
+    def announced(folder: Path, work: Path) -> tuple[Metric, ...]:
+        processes.share(lambda: str(work))
+        return compute(folder, work)
+
+    return announced
+
+
+def _materialise(store: Store, step: Step, compute: Compute, device: str) -> Artifact:
     if found := step.find(store):
         return found
     with store.lock(step.fingerprint):

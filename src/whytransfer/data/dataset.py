@@ -1,7 +1,8 @@
 """A dataset: a format, where it lies, and the fingerprint of its content.
 
 The fingerprint is made from the hashes of all files of both splits and the fields that say how
-they are read, never from a path: the same files in another place are the same dataset.
+they are read, never from a path: the same files in another place are the same dataset. What lies
+on a server is named by the hashes that its source knows of it.
 """
 
 import contextlib
@@ -14,11 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from whytransfer.core import plugins
 from whytransfer.core.config import build, to_plain
@@ -27,12 +28,24 @@ from whytransfer.core.errors import InputError
 from whytransfer.core.fingerprint import fingerprint, hash_file
 from whytransfer.core.store import write_text
 from whytransfer.core.streams import Stream
-from whytransfer.data.format import FormatConfig, other_level, require_folder
+from whytransfer.data.format import ReadConfig, other_level, require_folder
 from whytransfer.data.sample import Objects, Sample, Segmentation, Source, Split
 
 _log = logging.getLogger(__name__)
 
 _SETTLED_SECONDS = 2.0
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """A source that knows content hashes before anything is hashed."""
+
+    def recorded(self) -> Mapping[str, str]:
+        """Maps names to hashes.
+
+        A name that is the path of one of ``files()`` is a promise that is verified; any other
+        names what lies elsewhere and can't be hashed here, and enters the fingerprint as it is.
+        """
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ class Dataset:
     """
 
     format: str
-    config: BaseModel
+    config: ReadConfig
     fingerprint: str
 
     def open(self, split: Split) -> Source:
@@ -78,7 +91,7 @@ def from_spec(spec: Mapping[str, Any], cache: Path | None, where: str) -> Datase
         known = ", ".join(plugins.names("format"))
         raise InputError(f"{where}, field format", "missing", f"one of {known}", "add format: ...")
     module = plugins.find("format", name)
-    config: FormatConfig = build(module.Config, fields, where)
+    config: ReadConfig = build(module.Config, fields, where)
     sources: dict[str, Source] = {split: module.open(config, split) for split in config.splits}
     _same_classes(sources, where)
     return Dataset(name, config, _fingerprint(name, config, sources, cache))
@@ -94,22 +107,36 @@ def made(root: Path, fields: Mapping[str, Any], known_fingerprint: str) -> Datas
     """
     rest = {key: value for key, value in fields.items() if key != "format"}
     module = plugins.find("format", str(fields["format"]))
-    config: BaseModel = build(module.Config, {**rest, "root": str(root)}, str(root))
+    config: ReadConfig = build(module.Config, {**rest, "root": str(root)}, str(root))
     return Dataset(str(fields["format"]), config, known_fingerprint)
 
 
 def parse_reference(reference: str) -> dict[str, Any]:
     """Reads ``format:folder``, or a folder whose format is recognised, as a dataset's spec.
 
+    A format that reads over HTTP takes ``format:http://...``.
+
     Raises:
         InputError: The format is unknown, or the folder is missing or has no known format.
     """
+    if re.match(r"https?://", reference):
+        raise InputError(
+            reference,
+            "an address without a format",
+            "shards:http://...",
+            f"give shards:{reference}",
+        )
     match = re.fullmatch(r"([\w.]+):(.+)", reference)
     if match is None or Path(reference).exists():
         return look(Path(reference).expanduser())
-    name, root = match[1], Path(match[2]).expanduser()
-    fields = plugins.find("format", name).recognise(root) if root.is_dir() else None
-    return {"format": name, **(fields or {"root": str(root)})}
+    module = plugins.find("format", match[1])
+    if "://" in match[2]:
+        if not hasattr(module, "recognise_url"):
+            raise InputError(reference, f"{match[1]} reads no addresses", "a folder, or shards:URL")
+        return {"format": match[1], **module.recognise_url(match[2])}
+    root = Path(match[2]).expanduser()
+    fields = module.recognise(root) if root.is_dir() else None
+    return {"format": match[1], **(fields or {"root": str(root)})}
 
 
 def look(path: Path) -> dict[str, Any]:
@@ -120,27 +147,29 @@ def look(path: Path) -> dict[str, Any]:
             high or low.
     """
     require_folder(path)
-    specs = []
-    for name in plugins.names("format"):
-        fields = plugins.find("format", name).recognise(path)
-        if fields is not None:
-            specs.append({"format": name, **fields})
+    modules = {name: plugins.find("format", name) for name in plugins.names("format")}
+    last = {name: m for name, m in modules.items() if getattr(m, "LAST_RESORT", False)}
+    first = {name: module for name, module in modules.items() if name not in last}
+    specs = _recognised(path, first)
     if len(specs) == 1:
         return specs[0]
     if specs:
         found = " and ".join(spec["format"] for spec in specs)
         todo = f"name one: {specs[0]['format']}:{path}"
         raise InputError(path, f"looks like {found}", "a folder of one format", todo)
-    hints = (
-        other_level(path, plugins.find("format", name).recognise)
-        for name in plugins.names("format")
-    )
-    todo = next(filter(None, hints), "")
-    known = ", ".join(plugins.names("format"))
+    todo = next(filter(None, (other_level(path, m.recognise) for m in first.values())), "")
+    specs = [] if todo else _recognised(path, last)
+    if specs:
+        return specs[0]
     raise InputError(
-        path, "no format recognised", f"a folder of one of the formats {known}",
+        path, "no format recognised", f"a folder of one of the formats {', '.join(modules)}",
         todo or "see `whytransfer ls` for what each looks like, or name it as format:folder",
     )  # fmt: skip
+
+
+def _recognised(path: Path, modules: Mapping[str, ModuleType]) -> list[dict[str, Any]]:
+    found = {name: module.recognise(path) for name, module in modules.items()}
+    return [{"format": name, **fields} for name, fields in found.items() if fields is not None]
 
 
 def limited(source: Source, num_images: int | None) -> Source:
@@ -206,20 +235,44 @@ def _same_classes(sources: Mapping[str, Source], where: str) -> None:
 
 
 def _fingerprint(
-    name: str, config: FormatConfig, sources: Mapping[str, Source], cache: Path | None
+    name: str, config: ReadConfig, sources: Mapping[str, Source], cache: Path | None
 ) -> str:
     listed = {split: list(source.files()) for split, source in sources.items()}
     everything = sorted({path for files in listed.values() for path in files})
     hashes = dict(zip(everything, _hashes(everything, cache), strict=True))
     base = os.path.commonpath([path.parent for path in everything]) if everything else ""
     manifest = {
-        split: sorted([os.path.relpath(path, base), hashes[path]] for path in files)
+        split: sorted(
+            [[os.path.relpath(path, base), hashes[path]] for path in files]
+            + _elsewhere(sources[split], hashes)
+        )
         for split, files in listed.items()
     }
-    fields = {key: value for key, value in to_plain(config).items() if key != "root"}
+    fields = {key: value for key, value in to_plain(config).items() if key not in config.PLACES}
     return fingerprint(
         {"format": plugins.identity("format", name), "fields": fields, "files": manifest}
     )
+
+
+def _elsewhere(source: Source, hashes: Mapping[Path, str]) -> list[list[str]]:
+    """Returns the hashes of what lies elsewhere; those of local files must be as recorded.
+
+    Raises:
+        InputError: A file has another content than the source has recorded.
+    """
+    recorded = source.recorded() if isinstance(source, Recorded) else {}
+    elsewhere = []
+    for name, known in recorded.items():
+        found = hashes.get(Path(name))
+        if found is None:
+            elsewhere.append([name, known])
+        elif found != known:
+            raise InputError(
+                name, f"its SHA-256 is {found[:12]}…, recorded is {known[:12]}…",
+                "the content that the index was made of",
+                "copy the file again, or remove the index if the file was changed on purpose",
+            )  # fmt: skip
+    return elsewhere
 
 
 def _hashes(paths: Sequence[Path], cache: Path | None) -> list[str]:

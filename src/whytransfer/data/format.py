@@ -6,12 +6,15 @@ A format is one module in ``data/formats``: a docstring whose first line says wh
     open(config, split) -> Source       the split, annotations read and checked, no image decoded
     check(config) -> Report             all that is wrong with the files, every image decoded
     recognise(path) -> fields | None    the fields of ``Config`` if the folder has this format
+
+A format that fits nearly everything sets ``LAST_RESORT = True`` and is recognised only where no
+other is; one that reads addresses has ``recognise_url(url) -> fields`` beside ``recognise``.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator
 
@@ -25,19 +28,29 @@ _SHOWN = 5
 _MAX_CHILDREN = 100
 
 
-class FormatConfig(Config):
-    """What every format's configuration holds: where the files lie.
+class ReadConfig(Config):
+    """What every format's configuration holds, wherever the data lie.
+
+    Attributes:
+        PLACES: Fields that say where something lies; they enter no fingerprint.
+    """
+
+    PLACES: ClassVar[frozenset[str]] = frozenset({"root"})
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that the dataset is configured to have."""
+        return ("train", "test")
+
+
+class FormatConfig(ReadConfig):
+    """The configuration of a format that is a folder of files.
 
     Attributes:
         root: The dataset's folder; ``~`` is the home folder. It enters no fingerprint.
     """
 
     root: Annotated[Path, AfterValidator(Path.expanduser)]
-
-    @property
-    def splits(self) -> tuple[Split, ...]:
-        """The splits that the dataset is configured to have."""
-        return ("train", "test")
 
 
 @dataclass(frozen=True)

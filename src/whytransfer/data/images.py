@@ -7,10 +7,13 @@ reference code trains on, ignores it as well.
 """
 
 import contextlib
+import io
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO, TypeVar
 
 import cv2
 import numpy as np
@@ -21,6 +24,8 @@ from whytransfer.core.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 """Names that readers take for image files, compared in lower case."""
+
+ItemT = TypeVar("ItemT")
 
 _REMEDY = "replace or remove the file; `whytransfer data check` lists all such files"
 _COLOUR = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
@@ -37,10 +42,24 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: The file is missing, empty, truncated or no image; names it.
     """
-    image = _decode(_read_bytes(path))
-    if image is None:
-        image = _decode_with_pillow(path)
-    return image
+    return decode_image(_read_bytes(path), path)
+
+
+def decode_image(data: bytes | NDArray[np.uint8], where: object) -> NDArray[np.uint8]:
+    """Decodes an image's bytes, wherever they were read, to (H, W, 3) uint8, RGB.
+
+    Args:
+        data: The whole encoded image.
+        where: What a message names: the file, or the shard and its member.
+
+    Raises:
+        InputError: The bytes are none, cut short or no image.
+    """
+    array = np.frombuffer(data, dtype=np.uint8)
+    if not array.size:
+        raise InputError(where, "the file is empty (0 bytes)", "an image", _REMEDY)
+    image = _decode(array)
+    return _decode_with_pillow(array, where) if image is None else image
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -49,30 +68,50 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: The file is missing, empty or no image; names it.
     """
+    try:
+        with path.open("rb") as file:
+            return size_of(file, path)
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def size_of(file: IO[bytes], where: object) -> tuple[int, int]:
+    """Returns (height, width) from an image's header; ``where`` is what a message names.
+
+    Raises:
+        InputError: The file is empty or no image.
+    """
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             width, height = image.size
-    except FileNotFoundError:
-        raise _missing(path) from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise _unreadable(path, error) from None
+        if not file.seek(0, os.SEEK_END):
+            raise InputError(where, "the file is empty (0 bytes)", "an image", _REMEDY) from None
+        raise _unreadable(where, error) from None
     return height, width
 
 
 def unreadable(paths: Iterable[Path]) -> Iterator[InputError]:
     """Decodes every file and yields one error for each that can't be, in the order of the paths."""
+    return failures(read_image, paths)
 
-    def attempt(path: Path) -> InputError | None:
+
+def failures(read: Callable[[ItemT], object], items: Iterable[ItemT]) -> Iterator[InputError]:
+    """Reads every item, several at a time, and yields the errors in the order of the items."""
+
+    def attempt(item: ItemT) -> InputError | None:
         try:
-            read_image(path)
+            read(item)
         except InputError as error:
             return error
         return None
 
     with ThreadPoolExecutor(num_cores()) as pool:
-        yield from (error for error in pool.map(attempt, paths) if error)
+        yield from (error for error in pool.map(attempt, items) if error)
 
 
 def _read_bytes(path: Path) -> NDArray[np.uint8]:
@@ -82,8 +121,6 @@ def _read_bytes(path: Path) -> NDArray[np.uint8]:
         raise _missing(path) from None
     except OSError as error:
         raise InputError(path, f"can't be read ({os.strerror(error.errno or 0)})") from None
-    if not data.size:
-        raise InputError(path, "the file is empty (0 bytes)", "an image", _REMEDY)
     return data
 
 
@@ -94,25 +131,23 @@ def _decode(data: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     return None
 
 
-def _decode_with_pillow(path: Path) -> NDArray[np.uint8]:
+def _decode_with_pillow(data: NDArray[np.uint8], where: object) -> NDArray[np.uint8]:
     """Decodes what OpenCV can't; a file that is cut short is an error here, too."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(data.tobytes())) as image:
             return np.array(image.convert("RGB"), dtype=np.uint8)
     except (
         UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError
     ) as error:  # fmt: skip
-        raise _unreadable(path, error) from None
+        raise _unreadable(where, error) from None
 
 
 def _missing(path: Path) -> InputError:
     return InputError(path, "no such file", "an image", "check the path")
 
 
-def _unreadable(path: Path, error: Exception) -> InputError:
-    if path.is_file() and path.stat().st_size == 0:
-        return InputError(path, "the file is empty (0 bytes)", "an image", _REMEDY)
-    reason = str(error).replace(f" {str(path)!r}", "")
-    return InputError(path, f"can't be decoded ({reason})", "a whole image", _REMEDY)
+def _unreadable(where: object, error: Exception) -> InputError:
+    reason = re.sub(r" <_io\.\w+[^>]*>", "", str(error))
+    return InputError(where, f"can't be decoded ({reason})", "a whole image", _REMEDY)

@@ -6,21 +6,29 @@ this form can be scored and diagnosed:
 
     {"kind": "detections", "version": 1, "rows": [
     {"image": "000001", "class": "dog", "box_xyxy": [4.5, 10, 60, 80], "score": 0.93}]}
+
+Label maps are grey PNGs beside a list of them; a pixel's value is the number of its class in the
+list ``classes``, or 255 for none:
+
+    {"kind": "label_maps", "version": 1, "classes": ["road", "car"], "rows": [
+    {"image": "000001", "map": "predictions/000000.png"}]}
 """
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from whytransfer.core.errors import InputError, nearest
-from whytransfer.core.store import write_text
-from whytransfer.data.sample import Source
+from whytransfer.core.store import write_text, writing
+from whytransfer.data.sample import IGNORED, Source
 from whytransfer.ops.detections import Detections, Truth
 
 _VERSION = 1
@@ -46,6 +54,44 @@ class ClassPredictions:
         """Says of each image whether its class is among the first ``k``."""
         found: NDArray[np.bool_] = (self.topk[:, :k] == self.labels[:, None]).any(axis=1)
         return found
+
+
+@dataclass(frozen=True)
+class LabelMaps:
+    """The class of every pixel of some images, as it was predicted or as it is true.
+
+    Attributes:
+        path: The list.
+        names: (N,) image names.
+        classes: Class names; a pixel's value indexes them.
+        files: (N,) the maps.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    files: tuple[Path, ...]
+
+    def read(self, number: int) -> NDArray[np.uint8]:
+        """Reads one map: (H, W), values below the number of classes, or ``IGNORED``.
+
+        Raises:
+            InputError: It is missing, no grey PNG of 8 bits, or has a value that is no class.
+        """
+        file, expected = self.files[number], "a grey PNG of 8 bits"
+        if not file.is_file():
+            raise InputError(file, "no such file", expected, "check the path")
+        found = cv2.imdecode(np.fromfile(file, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+        if found is None or found.ndim != 2 or found.dtype != np.uint8:
+            raise InputError(file, "can't be read as a label map", expected)
+        labels = np.asarray(found, dtype=np.uint8)
+        strange = labels[(labels >= len(self.classes)) & (labels != IGNORED)]
+        if strange.size:
+            raise InputError(
+                file, f"has a pixel of value {strange[0]}",
+                f"numbers of the {len(self.classes)} classes, or {IGNORED}", "correct the file",
+            )  # fmt: skip
+        return labels
 
 
 def truth_of(source: Source) -> Truth:
@@ -226,6 +272,50 @@ def read_classifications(path: Path) -> ClassPredictions:
         np.array(labels, dtype=np.int64),
         np.array(topk, dtype=np.int64).reshape(len(names), -1),
     )
+
+
+def write_label_maps(
+    path: Path,
+    names: Sequence[str],
+    classes: Sequence[str],
+    maps: Iterable[NDArray[np.uint8]],
+) -> None:
+    """Writes one PNG per image into a folder named as the list, and the list.
+
+    Args:
+        path: The list, such as ``predictions.json``; the maps lie in ``predictions/``.
+        names: Of the images.
+        classes: Class names.
+        maps: (H, W) labels of each image, in the order of ``names``; read one at a time.
+    """
+    with writing(path.parent):
+        (path.parent / path.stem).mkdir(exist_ok=True)
+    rows = []
+    for number, (name, labels) in enumerate(zip(names, maps, strict=True)):
+        file = f"{path.stem}/{number:06d}.png"
+        good, data = cv2.imencode(".png", labels)
+        assert good
+        with writing(path.parent):
+            data.tofile(path.parent / file)
+        rows.append({"image": name, "map": file})
+    _write(path, "label_maps", {"classes": list(classes)}, {"rows": rows})
+
+
+def read_label_maps(path: Path) -> LabelMaps:
+    """Reads a list of label maps; each map is read when it is asked for.
+
+    Raises:
+        InputError: The list is missing or malformed, or names an image twice.
+    """
+    content = _read(path, "label_maps")
+    classes = _names(path, content, "classes")
+    rows = list(_rows(path, content, "rows"))
+    names = tuple(_text(row, "image", where) for row, where in rows)
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(path, f"the image {twice[0]!r} stands twice", "every image once")
+    files = tuple(path.parent / _text(row, "map", where) for row, where in rows)
+    return LabelMaps(path, names, classes, files)
 
 
 class _Numbers:

@@ -43,23 +43,25 @@ def run(
     from whytransfer.pretrain import stage
 
     opened = Store(store)
-    config = stage.resolve(method, settings, f"pretrain {method}")
-    dataset = None if data is None else open_reference(data, opened)
     how = build(Execution, execution or {}, "execution")
+    config = stage.resolve(method, settings, f"pretrain {method}", how.device)
+    dataset = None if data is None else open_reference(data, opened)
     return stage.run(method, dataset, config, seed=seed, store=opened, execution=how)
 
 
 def open_backbone(path: str | Path, *, store: str | Path = "runs", **settings: Any) -> Artifact:
-    """Opens what :func:`run` made, or takes anybody's checkpoint file into the store.
+    """Opens what :func:`run` made, or takes a backbone from elsewhere into the store.
 
     Args:
-        path: The folder of a pretrain artifact, or a checkpoint in a known layout.
+        path: The folder of a pretrain artifact; that of a transfer that fine-tuned, whose backbone
+            is taken; or anybody's checkpoint in a known layout.
         store: The folder that holds all artifacts.
         settings: ``architecture`` and ``preprocessing`` of a checkpoint, where its names and
             shapes don't say.
 
     Raises:
-        InputError: There is nothing, it was altered, or it is of another architecture.
+        InputError: There is nothing, it was altered, it holds no backbone, or one of another
+            architecture.
     """
     from pathlib import Path
 
@@ -69,4 +71,8 @@ def open_backbone(path: str | Path, *, store: str | Path = "runs", **settings: A
     if Path(path).is_file():
         config = stage.resolve(stage.CHECKPOINT, settings, f"checkpoint {path}")
         return stage.run_checkpoint(Path(path), config, store=Store(store))
-    return open_artifact(Path(path))
+    found = open_artifact(Path(path))
+    if found.record.stage == "pretrain":
+        return found
+    config = stage.resolve(stage.FROM_TRANSFER, settings, f"backbone of {path}")
+    return stage.run_transfer(found, config, store=Store(store))

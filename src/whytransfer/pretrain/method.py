@@ -7,8 +7,9 @@ processes; what it needs from other processes it gets through ``context.gather``
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from whytransfer.backbone.architecture import Architecture
@@ -16,6 +17,7 @@ from whytransfer.backbone.model import Backbone
 from whytransfer.backbone.preprocessing import Preprocessing
 from whytransfer.core.config import Config, assumed
 from whytransfer.core.streams import Stream
+from whytransfer.data.device_views import Photometry
 from whytransfer.data.views import Augmentation
 from whytransfer.train.config import Training
 from whytransfer.train.loop import Context
@@ -34,6 +36,13 @@ class TrainedConfig(MethodConfig):
     Attributes:
         bn_group_size: Images that share BatchNorm statistics; ``None`` means the whole batch.
         limit: Train on that many images only, for a smoke run.
+        applier: What applies the photometry of views: the ``cpu``, or the ``device`` that trains,
+            which is then sent crops. They agree within 2/255. ``auto``: the device where it is a
+            GPU, else the CPU.
+        unreadable: What an image that can't be read does: ``error`` stops the run, ``skip`` shows
+            the next one that can be read in its place, and counts it in the record.
+        max_unreadable: With ``skip``, the largest share of an epoch's images that may be replaced;
+            above it the run stops.
     """
 
     augmentation: Augmentation = Augmentation()
@@ -42,6 +51,9 @@ class TrainedConfig(MethodConfig):
         32, "the reference trains 256 images on 8 GPUs with BatchNorm per GPU", ge=2
     )
     limit: int | None = None
+    applier: Literal["auto", "cpu", "device"] = "auto"
+    unreadable: Literal["error", "skip"] = "error"
+    max_unreadable: float = Field(default=0.01, ge=0, le=1)
 
 
 @dataclass(frozen=True)
@@ -70,11 +82,16 @@ class ViewBatch(NamedTuple):
         views: Per view (N, crop, crop, 3) uint8, RGB.
         labels: (N,) int64, ``None`` where images have no label.
         indices: (N,) int64, the images' numbers in the source.
+        photometry: Per view what is still to be done to it on the device; a method never sees it,
+            since ``Pretext`` has done it by then.
+        unreadable: (N,) bool, where an image stands in for one that can't be read.
     """
 
     views: tuple[Tensor, ...]
     labels: Tensor | None
     indices: Tensor
+    photometry: tuple[Photometry, ...] | None = None
+    unreadable: Tensor | None = None
 
 
 class Method(nn.Module):

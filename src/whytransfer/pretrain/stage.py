@@ -16,14 +16,18 @@ from whytransfer.core import plugins
 from whytransfer.core.config import build, merge, to_plain
 from whytransfer.core.errors import InputError
 from whytransfer.core.fingerprint import hash_file
+from whytransfer.core.processes import Processes, here
 from whytransfer.core.records import Metric
-from whytransfer.core.stage import Execution, Step, materialise
+from whytransfer.core.stage import Execution, Step, find_together, materialise
 from whytransfer.core.store import Artifact, Store
 from whytransfer.data.dataset import Dataset, limited
 from whytransfer.data.loader import EpochOrder, load
+from whytransfer.data.part import Part, require_equal_parts
 from whytransfer.data.sample import Source
+from whytransfer.pretrain.learner import Pretext, Tolerance
 from whytransfer.pretrain.method import Method, MethodConfig, Setting, TrainedConfig, ViewBatch
 from whytransfer.pretrain.views import CACHE_BYTES, Views, collate
+from whytransfer.train.capabilities import on_gpu, settled
 from whytransfer.train.loop import FitResult, Run, fit
 from whytransfer.train.norm import convert_groups
 
@@ -31,8 +35,13 @@ LOG = "training.jsonl"
 CHECKPOINT = "checkpoint"
 """The method that takes a backbone of somebody else's as it is."""
 
+FROM_TRANSFER = "from_transfer"
+"""The method that takes the backbone which a finished transfer holds."""
 
-def resolve(method: str, values: Mapping[str, Any], where: str) -> MethodConfig:
+
+def resolve(
+    method: str, values: Mapping[str, Any], where: str, device: str = "auto"
+) -> MethodConfig:
     """Fills a method's own defaults into partly given settings, and checks them all.
 
     Settings of training (augmentation, schedule, ...) that are given to a method which does not
@@ -42,6 +51,7 @@ def resolve(method: str, values: Mapping[str, Any], where: str) -> MethodConfig:
         method: Name or dotted path.
         values: Nested plain data; what is left out keeps its default.
         where: The file or command that the values came from, for the messages.
+        device: That the run asks for; it settles every ``auto``.
 
     Raises:
         InputError: There is no such method, or a field is unknown or wrong; all of them at once.
@@ -50,7 +60,17 @@ def resolve(method: str, values: Mapping[str, Any], where: str) -> MethodConfig:
     if not issubclass(model, TrainedConfig):
         idle = TrainedConfig.model_fields.keys() - model.model_fields.keys()
         values = {name: value for name, value in values.items() if name not in idle}
-    return build(model, merge(to_plain(model()), values), where)
+    return _settled(build(model, merge(to_plain(model()), values), where), device)
+
+
+def _settled(config: MethodConfig, device: str) -> MethodConfig:
+    """Replaces every ``auto`` by what the rules say on this machine."""
+    if not isinstance(config, TrainedConfig):
+        return config
+    found: dict[str, Any] = {"training": settled(config.training, device)}
+    if config.applier == "auto":
+        found["applier"] = "device" if on_gpu(device) else "cpu"
+    return config.model_copy(update=found)
 
 
 def step_for(method: str, data: str | None, config: MethodConfig, seed: int) -> Step:
@@ -63,8 +83,15 @@ def step_for(method: str, data: str | None, config: MethodConfig, seed: int) -> 
         seed: Of every stream that the method draws from.
 
     Raises:
-        InputError: The method trains, and no data are given.
+        InputError: The method trains, and no data are given; or it takes what is trained already.
     """
+    if method in (CHECKPOINT, FROM_TRANSFER):
+        raise InputError(
+            f"pretrain {method}", "takes a network that is trained already, and none was given",
+            "a method that makes one",
+            "give the file or the transfer's folder as --backbone, or in a study as checkpoint: "
+            "FILE or transfer: {task: ..., data: ...}",
+        )  # fmt: skip
     inputs = {}
     if isinstance(config, TrainedConfig):
         if data is None:
@@ -84,35 +111,46 @@ def run(
 ) -> Artifact:
     """Trains a backbone, or goes on where it was interrupted, unless the store has it already.
 
+    Under torchrun every process calls it, and all return the same artifact.
+
     Raises:
         InputError: Data and settings do not go together, or the store can't be written.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
         TrainingError: The loss is not finite.
+        FailedElsewhere: Another process failed.
     """
     step = step_for(method, data.fingerprint if data else None, config, seed)
-    if found := step.find(store):
-        return found
-    if data is not None and isinstance(config, TrainedConfig):
-        return materialise(store, step, _Pretraining(step, config, data, execution).compute)
-    return _taken(step, store, lambda: _model(step, config, Setting(seed=seed)).backbone)
+    if data is None or not isinstance(config, TrainedConfig):
+        found = step.find(store)
+        return found or _taken(
+            step, store, lambda: _model(step, config, Setting(seed=seed)).backbone
+        )
+    processes = here()
+    with processes.together():
+        if found := find_together(store, step, processes):
+            return found
+        training = Pretraining(step, config, data, execution, processes)
+        return materialise(store, step, training.compute, processes=processes)
 
 
 def step_for_checkpoint(file: Path, config: MethodConfig) -> Step:
     """Says which checkpoint is to be taken: named by its content, wherever it lies.
 
     Args:
-        file: A checkpoint file of anybody's, or a backbone's folder of ours.
+        file: A checkpoint file of anybody's, or a folder of ours: a backbone, or what fine-tuned
+            one.
         config: From ``resolve("checkpoint", ...)``.
 
     Raises:
         InputError: There is no such file.
     """
-    weights = file / artifact.WEIGHTS if file.is_dir() else file
+    place = artifact.folder_in(file)
+    weights = place / artifact.WEIGHTS if file.is_dir() else file
     if not weights.is_file():
         raise InputError(weights, "no such file", "a checkpoint", "check the path")
     inputs = {CHECKPOINT: hash_file(weights)}
     if file.is_dir():
-        inputs["description"] = hash_file(file / artifact.DESCRIPTION)
+        inputs["description"] = hash_file(place / artifact.DESCRIPTION)
     return Step(stage="pretrain", plugin=CHECKPOINT, config=config, inputs=inputs)
 
 
@@ -126,10 +164,41 @@ def run_checkpoint(file: Path, config: MethodConfig, *, store: Store) -> Artifac
 
     def load_it() -> Backbone:
         if file.is_dir():
-            return artifact.load(file)
+            return artifact.load(artifact.folder_in(file))
         return artifact.load_checkpoint(file, config.architecture, config.preprocessing)
 
     return step.find(store) or _taken(step, store, load_it)
+
+
+def step_for_transfer(transfer: str, config: MethodConfig, seed: int) -> Step:
+    """Says which transfer's backbone is to be taken.
+
+    Args:
+        transfer: Fingerprint of the transfer's artifact.
+        config: From ``resolve("from_transfer", ...)``.
+        seed: That the transfer was trained with; kept in the record.
+    """
+    inputs = {"transfer": transfer}
+    return Step(stage="pretrain", plugin=FROM_TRANSFER, config=config, inputs=inputs, seed=seed)
+
+
+def run_transfer(transfer: Artifact, config: MethodConfig, *, store: Store) -> Artifact:
+    """Makes the backbone that a finished transfer holds an artifact like any pretrained one.
+
+    Raises:
+        InputError: It is no transfer, or its task leaves the backbone as it was.
+    """
+    record = transfer.record
+    if record.stage != "transfer":
+        raise InputError(transfer.path, f"holds the result of {record.stage}", "a transfer's")
+    if f"{artifact.FOLDER}/{artifact.WEIGHTS}" not in transfer.manifest["files"]:
+        raise InputError(
+            transfer.path, f"{record.plugin} does not fine-tune, so it has no backbone of its own",
+            "a transfer that trains all layers", "give the backbone that it was made from",
+        )  # fmt: skip
+    step = step_for_transfer(transfer.fingerprint, config, record.seed or 0)
+    place = artifact.folder_in(transfer.path)
+    return step.find(store) or _taken(step, store, lambda: artifact.load(place))
 
 
 def _taken(step: Step, store: Store, make: Callable[[], Backbone]) -> Artifact:
@@ -142,14 +211,20 @@ def _taken(step: Step, store: Store, make: Callable[[], Backbone]) -> Artifact:
     return materialise(store, step, compute)
 
 
-class _Pretraining:
+class Pretraining:
     """One run: whatever can be refused is refused on construction, before anything is written."""
 
     def __init__(
-        self, step: Step, config: TrainedConfig, data: Dataset, execution: Execution
+        self,
+        step: Step,
+        config: TrainedConfig,
+        data: Dataset,
+        execution: Execution,
+        processes: Processes,
     ) -> None:
         assert step.seed is not None
         self.step, self.config, self.execution, self.seed = step, config, execution, step.seed
+        self.processes = processes
         self.method: type[Method] = plugins.find("method", step.plugin).Method
         self.source = limited(data.open("train"), config.limit)
         self.setting = Setting(len(self.source), _num_classes(self.source), self.seed)
@@ -170,11 +245,12 @@ class _Pretraining:
                 "a divisor of training.batch_size",
                 f"set bn_group_size={batch} or a divisor of it, or null for the whole batch",
             )
+        require_equal_parts(where, batch, group, self.processes)
         self.method.check(self.config, self.setting, where)
 
     def compute(self, folder: Path, work: Path) -> tuple[Metric, ...]:
         """Trains, and writes the payload."""
-        model = _model(self.step, self.config, self.setting)
+        model = Pretext(_model(self.step, self.config, self.setting), self._tolerance())
         run = Run(
             work=work,
             log=folder / LOG,
@@ -182,19 +258,36 @@ class _Pretraining:
             seed=self.seed,
             steps_per_epoch=self.order.steps_per_epoch,
             title=f"pretrain {self.step.name}",
+            processes=self.processes,
         )
         result = fit(model, self._batches, self.config.training, run)
-        artifact.save(folder, model.backbone, _provenance(self.step))
-        return _metrics(self.method, result, len(self.source))
+        if self.processes.leads:
+            artifact.save(folder, model.method.backbone, _provenance(self.step))
+        metrics = _metrics(self.method, result, len(self.source))
+        return (*metrics, *_unreadable(model, result.steps, self.config.training.batch_size))
+
+    def _tolerance(self) -> Tolerance | None:
+        if self.config.unreadable == "error":
+            return None
+        order, share = self.order, self.config.max_unreadable
+        return Tolerance(share, order.steps_per_epoch, order.batch_size)
 
     def _batches(self, first_step: int) -> Iterator[ViewBatch]:
         """Yields the batches from a step on, the same ones whatever the number of workers."""
         total = self.config.training.total_steps(self.order.steps_per_epoch)
         workers = self.execution.workers
         room = CACHE_BYTES // max(1, workers)
-        num_views = self.method.NUM_VIEWS
-        views = Views(self.source, self.config.augmentation, num_views, self.seed, room)
-        return load(views, self.order, collate, first_step, total - first_step, workers)
+        views = Views(
+            self.source,
+            self.config.augmentation,
+            self.method.NUM_VIEWS,
+            self.seed,
+            room,
+            crops_only=self.config.applier == "device",
+            skip_unreadable=self.config.unreadable == "skip",
+        )
+        part = Part(self.order, self.processes)
+        return load(views, part, collate, first_step, total - first_step, workers)
 
 
 def _model(step: Step, config: MethodConfig, setting: Setting) -> Method:
@@ -230,3 +323,15 @@ def _metrics(method: type[Method], result: FitResult, num_images: int) -> tuple[
         Metric(name="loss", value=loss, n=num_images, higher_is_better=False, interval=why),
         Metric(name=method.ACCURACY, value=accuracy, unit="%", n=num_images, interval=why),
     )
+
+
+def _unreadable(model: Pretext, steps: int, batch_size: int) -> tuple[Metric, ...]:
+    """Counts the images that others stood in for, over the whole run, where that was allowed."""
+    if model.tolerance is None:
+        return ()
+    return (
+        Metric(
+            name="unreadable", value=float(model.num_unreadable), unit="images",
+            n=steps * batch_size, higher_is_better=False, interval="none: a count",
+        ),
+    )  # fmt: skip

@@ -80,6 +80,8 @@ class StudyResult(_Content):
 
     Attributes:
         caveats: What this study's budget can and cannot show; printed on the first screen.
+        assumed: What the paper leaves open and the study chose, beyond the fields that records
+            list → why.
         arms: Names in the study's order; ``arm_descriptions`` says what each is.
     """
 
@@ -95,3 +97,4 @@ class StudyResult(_Content):
     curves: tuple[Curve, ...] = ()
     provenance: tuple[Provenance, ...] = ()
     failures: tuple[Failure, ...] = ()
+    assumed: dict[str, str] = {}

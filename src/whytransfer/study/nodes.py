@@ -86,6 +86,9 @@ def _compute(job: Job, store: Store) -> Artifact:
     method_config = cast(MethodConfig, step.config)
     if job.node.checkpoint:
         return pretrain_stage.run_checkpoint(job.node.checkpoint, method_config, store=store)
+    if "transfer" in job.inputs:
+        trained = open_artifact(job.inputs["transfer"])
+        return pretrain_stage.run_transfer(trained, method_config, store=store)
     return pretrain_stage.run(step.plugin, dataset, method_config, **how)
 
 
@@ -98,7 +101,7 @@ def _subjects(job: Job) -> Iterator[diagnose_stage.Subject]:
 
 def _dataset(job: Job) -> Dataset | None:
     if "data" in job.inputs:
-        return data_stage.dataset(open_artifact(job.inputs["data"]))
+        return data_stage.dataset(open_artifact(job.inputs["data"]), job.node.reads)
     return job.node.data
 
 

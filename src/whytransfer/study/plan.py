@@ -5,11 +5,13 @@ plan knows what the store already holds, what two studies share, and what is lef
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from whytransfer.core import plugins
 from whytransfer.core.config import merge
+from whytransfer.core.errors import InputError
 from whytransfer.core.stage import Step
 from whytransfer.core.store import Store
 from whytransfer.data import stage as data_stage
@@ -17,7 +19,7 @@ from whytransfer.data.dataset import Dataset, from_spec
 from whytransfer.data.make import configure
 from whytransfer.diagnose import stage as diagnose_stage
 from whytransfer.pretrain import stage as pretrain_stage
-from whytransfer.study.spec import ArmEntry, StudySpec
+from whytransfer.study.spec import ArmEntry, StudySpec, SupervisionEntry, TaskEntry
 from whytransfer.transfer import stage as transfer_stage
 
 
@@ -26,9 +28,12 @@ class Node:
     """One step of a study.
 
     Attributes:
-        key: Unique within the study, such as ``transfer/detection/moco_v2/seed0``.
+        key: Unique within the study, such as ``transfer/detection/moco_v2/seed0``. An arm that is
+            a transfer's backbone has ``start/ARM`` (unless another arm is the same network),
+            ``supervise/ARM`` and ``pretrain/ARM``, in this order.
         needs: Role of each input → the key of the node that makes it.
         data: The user's own dataset, where the step reads one that no node makes.
+        reads: Fields by which a dataset that a node makes is read otherwise than as made.
         checkpoint: The foreign file, for an arm that is one.
         labels: ``arm``, ``task``, ``analysis``, ``seed``: what the node is, for rows and reports.
     """
@@ -37,6 +42,7 @@ class Node:
     step: Step
     needs: dict[str, str] = field(default_factory=dict)
     data: Dataset | None = None
+    reads: dict[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
     labels: dict[str, Any] = field(default_factory=dict)
 
@@ -76,22 +82,41 @@ def make(spec: StudySpec, store: Store) -> Plan:
     return Plan(spec, tuple(_Planner(spec, store).nodes()))
 
 
+@dataclass(frozen=True)
+class _Data:
+    """A dataset of the study: made by a node and read in some way, or opened already."""
+
+    fingerprint: str
+    made_by: str | None = None
+    opened: Dataset | None = None
+    reads: dict[str, Any] = field(default_factory=dict)
+
+    def feed(self, node: Node) -> Node:
+        """Returns the node with this dataset as its data."""
+        needs = {**node.needs, "data": self.made_by} if self.made_by else node.needs
+        return replace(node, needs=needs, data=self.opened, reads=self.reads)
+
+
 class _Planner:
     """Carries what the four kinds of nodes know of each other while the graph is laid out."""
 
     def __init__(self, spec: StudySpec, store: Store) -> None:
         self.spec, self.store = spec, store
         self.limit = {} if spec.limit is None else {"limit": spec.limit}
-        self.datasets: dict[str, tuple[str, str | None, Dataset | None]] = {}
+        self.datasets: dict[str, _Data] = {}
         self.backbones: dict[tuple[str, int], Node] = {}
         self.transfers: dict[str, list[Node]] = {}
 
     def nodes(self) -> Iterator[Node]:
         yield from self._data()
         for seed in self.spec.seeds:
-            for name, arm in self.spec.arms.items():
-                self.backbones[name, seed] = node = self._pretrain(name, arm, seed)
-                yield node
+            # What a transfer starts from is often an arm already, so those come first.
+            for name, arm in sorted(self.spec.arms.items(), key=lambda a: bool(a[1].transfer)):
+                if arm.transfer:
+                    yield from self._supervised(name, arm, arm.transfer, seed)
+                else:
+                    self.backbones[name, seed] = node = self._pretrain(name, arm, seed)
+                    yield node
         for task in self.spec.tasks:
             self.transfers[task] = [
                 self._transfer(task, arm, seed)
@@ -110,16 +135,19 @@ class _Planner:
                 config = configure(entry.make, entry.config, where)
                 step = data_stage.step_for(entry.make, config, entry.seed)
                 key = f"data/{name}"
-                self.datasets[name] = step.fingerprint, key, None
+                made = data_stage.fingerprint_as_read(step.fingerprint, entry.read)
+                self.datasets[name] = _Data(made, key, reads=entry.read)
                 yield Node(key, step, labels={"data": name, "seed": entry.seed})
             else:
                 spec = {"format": entry.format, **entry.fields}
                 dataset = from_spec(spec, self.store.root / data_stage.HASHES, where)
-                self.datasets[name] = dataset.fingerprint, None, dataset
+                self.datasets[name] = _Data(dataset.fingerprint, opened=dataset)
 
     def _pretrain(self, name: str, arm: ArmEntry, seed: int) -> Node:
         where = f"study {self.spec.name}, arms.{name}"
-        values = merge(merge(self.spec.pretrain.config, arm.config), self.limit)
+        shared = self.spec.pretrain
+        common = merge(shared.config, shared.by_method.get(str(arm.method), {}))
+        values = merge(merge(common, arm.config), self.limit)
         labels = {"arm": name, "seed": seed}
         key = f"pretrain/{name}/seed{seed}"
         if arm.checkpoint:
@@ -128,23 +156,63 @@ class _Planner:
             return Node(key, step, checkpoint=arm.checkpoint, labels=labels)
         method = str(arm.method)
         config = pretrain_stage.resolve(method, values, where)
-        fingerprint, made_by, dataset = self.datasets[arm.data or self.spec.pretrain.data]
-        step = pretrain_stage.step_for(method, fingerprint, config, seed)
-        needs = {"data": made_by} if made_by else {}
-        return Node(key, step, needs, dataset, labels=labels)
+        data = self.datasets[arm.data or self.spec.pretrain.data]
+        step = pretrain_stage.step_for(method, data.fingerprint, config, seed)
+        return data.feed(Node(key, step, labels=labels))
+
+    def _supervised(
+        self, name: str, arm: ArmEntry, supervision: SupervisionEntry, seed: int
+    ) -> Iterator[Node]:
+        """Lays out an arm that is what a task makes of a backbone: start, transfer, backbone."""
+        where = f"study {self.spec.name}, arms.{name}.transfer"
+        fine_tunes = plugins.find("task", supervision.task).Task.FINE_TUNES
+        if not fine_tunes:
+            raise InputError(
+                f"{where}.task", f"{supervision.task} does not fine-tune the backbone",
+                "a task that trains all layers, such as voc07_detection",
+            )  # fmt: skip
+        begun = self._pretrain(name, arm.model_copy(update={"method": supervision.method}), seed)
+        start = self._same(begun) or replace(begun, key=f"start/{name}/seed{seed}")
+        if start.key.startswith("start/"):
+            yield start
+        labels = {"arm": name, "seed": seed}
+        key = f"supervise/{name}/seed{seed}"
+        trained = self._fine_tuning(key, supervision, start, seed, where, labels)
+        yield trained
+        config = pretrain_stage.resolve(pretrain_stage.FROM_TRANSFER, {}, where)
+        step = pretrain_stage.step_for_transfer(trained.step.fingerprint, config, seed)
+        needs = {"transfer": trained.key}
+        taken = Node(f"pretrain/{name}/seed{seed}", step, needs, labels=labels)
+        self.backbones[name, seed] = taken
+        yield taken
+
+    def _same(self, node: Node) -> Node | None:
+        """Returns the arm that is the same network already, if there is one."""
+        found = self.backbones.values()
+        return next((n for n in found if n.step.fingerprint == node.step.fingerprint), None)
 
     def _transfer(self, name: str, arm: str, seed: int) -> Node:
-        entry = self.spec.tasks[name]
         where = f"study {self.spec.name}, tasks.{name}"
-        config = transfer_stage.resolve(entry.task, merge(entry.config, self.limit), where)
-        fingerprint, made_by, dataset = self.datasets[entry.data]
-        backbone = self.backbones[arm, seed]
-        step = transfer_stage.step_for(
-            entry.task, backbone.step.fingerprint, fingerprint, config, seed
-        )
-        needs = {"backbone": backbone.key} | ({"data": made_by} if made_by else {})
         labels = {"arm": arm, "task": name, "seed": seed}
-        return Node(f"transfer/{name}/{arm}/seed{seed}", step, needs, dataset, labels=labels)
+        backbone = self.backbones[arm, seed]
+        key = f"transfer/{name}/{arm}/seed{seed}"
+        return self._fine_tuning(key, self.spec.tasks[name], backbone, seed, where, labels)
+
+    def _fine_tuning(
+        self,
+        key: str,
+        entry: TaskEntry | SupervisionEntry,
+        backbone: Node,
+        seed: int,
+        where: str,
+        labels: dict[str, Any],
+    ) -> Node:
+        config = transfer_stage.resolve(entry.task, merge(entry.config, self.limit), where)
+        data = self.datasets[entry.data]
+        step = transfer_stage.step_for(
+            entry.task, backbone.step.fingerprint, data.fingerprint, config, seed
+        )
+        return data.feed(Node(key, step, {"backbone": backbone.key}, labels=labels))
 
     def _diagnose(self, name: str) -> Node:
         entry = self.spec.analyses[name]
@@ -156,10 +224,7 @@ class _Planner:
         }
         inputs = {role: run.step.fingerprint for role, run in roles.items()}
         step = diagnose_stage.step_for(entry.analysis, config, inputs)
-        _, made_by, dataset = self.datasets[self.spec.tasks[entry.task].data]
+        data = self.datasets[self.spec.tasks[entry.task].data]
         needs = {role: run.key for role, run in roles.items()}
         labels = {"analysis": name, "task": entry.task}
-        return Node(
-            f"diagnose/{name}", step, needs | ({"data": made_by} if made_by else {}), dataset,
-            labels=labels,
-        )  # fmt: skip
+        return data.feed(Node(f"diagnose/{name}", step, needs, labels=labels))

@@ -26,6 +26,7 @@ from whytransfer.report.kept import FOLDER
 from whytransfer.study import nodes, statistics
 from whytransfer.study.nodes import Outcome
 from whytransfer.study.plan import Node, Plan
+from whytransfer.study.spec import ArmEntry
 from whytransfer.transfer import stage as transfer_stage
 
 TRAINING_LOG = "training.jsonl"
@@ -68,14 +69,12 @@ def _collect(
     return StudyResult(
         name=spec.name,
         description=spec.description,
-        caveats=spec.caveats,
+        caveats=tuple(filter(None, (*spec.caveats, spec.seeds_caveat))),
+        assumed=spec.assumed,
         reference=spec.reference,
         seeds=spec.seeds,
         arms=tuple(spec.arms),
-        arm_descriptions={
-            name: plugins.describe("method", arm.method or CHECKPOINT)
-            for name, arm in spec.arms.items()
-        },
+        arm_descriptions={name: _description(arm) for name, arm in spec.arms.items()},
         tasks=tuple(_task(name, plan, artifacts) for name in spec.tasks),
         findings=tuple(_findings(plan, artifacts)),
         curves=tuple(_curves(finished, artifacts)),
@@ -85,6 +84,13 @@ def _collect(
         ),
         failures=tuple(_failure(plan[key], outcome, store) for key, outcome in failed.items()),
     )
+
+
+def _description(arm: ArmEntry) -> str:
+    if arm.transfer is None:
+        return plugins.describe("method", arm.method or CHECKPOINT)
+    task = plugins.describe("task", arm.transfer.task).removesuffix(".")
+    return f"What {arm.transfer.task} made of {arm.transfer.method}. {task}."
 
 
 def _task(name: str, plan: Plan, artifacts: dict[str, Artifact]) -> TaskResult:
@@ -150,20 +156,28 @@ def _curves(finished: list[Node], artifacts: dict[str, Artifact]) -> Iterator[Cu
         if TRAINING_LOG not in artifact.manifest["files"]:
             continue
         lines = artifact.file(TRAINING_LOG).read_text(encoding="utf-8").splitlines()
+        stage, task = _place(node)
         rows = [json.loads(line) for line in lines]
         rows = rows[:: max(1, -(-len(rows) // _CURVE_POINTS))]
         for scalar in ("loss", "accuracy"):
             points = [(row["step"], row[scalar]) for row in rows if scalar in row]
             if points:
                 yield Curve(
-                    stage=node.step.stage,
+                    stage=stage,
                     arm=node.labels["arm"],
-                    task=node.labels.get("task", ""),
+                    task=task,
                     seed=node.labels["seed"],
                     name=scalar,
                     steps=tuple(step for step, _ in points),
                     values=tuple(value for _, value in points),
                 )
+
+
+def _place(node: Node) -> tuple[str, str]:
+    """Says under which stage and task a log is drawn; a transfer that made an arm has its own."""
+    if node.step.stage == "transfer" and "task" not in node.labels:
+        return "supervise", node.step.name
+    return node.step.stage, node.labels.get("task", "")
 
 
 def _failure(node: Node, outcome: Outcome, store: Store) -> Failure:

@@ -15,7 +15,7 @@ def path(name: str) -> Path:
 def names() -> list[str]:
     """Lists the shipped studies."""
     folder = Path(str(resources.files("whytransfer.recipes")))
-    return sorted(file.stem for file in folder.glob("*.yaml"))
+    return sorted(file.stem for file in folder.glob("[!_]*.yaml"))
 
 
 def descriptions() -> Iterator[tuple[str, str]]:

@@ -12,21 +12,30 @@ arms:
   random_init: {method: random_init}
   moco:        {method: moco_v2, config: {queue_size: 4096}}
   theirs:      {checkpoint: moco_v2_800ep_pretrain.pth.tar}
+  detector:    {transfer: {task: voc07_detection, data: boxes, method: random_init}}
 tasks:
   detection: {task: voc07_detection, data: boxes, headline: AP}
 analyses:
   errors: {analysis: detection_errors, task: detection}
+
+``base: other.yaml`` lays a file over another one beside it. A study at several scales has
+``scales: {world: {...}, full: {...}}``, each merged over the rest of the file, and ``scale: world``
+says which; on a command line, ``scale=full``.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, Field
 
 from whytransfer.core import plugins
-from whytransfer.core.config import Config, build, override, read_yaml
+from whytransfer.core.config import Config, build, merge, override, read_yaml
 from whytransfer.core.errors import InputError, InputErrors, nearest
 from whytransfer.study import shipped
+
+ENOUGH_SEEDS = 3
+"""Below so many pretraining seeds nothing can be said of a method, only of its trained models."""
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
 
@@ -35,6 +44,11 @@ class DataEntry(Config):
     """A dataset: either made by the world (``make``), or a folder in a format (``format``).
 
     Further fields of a folder's format (``root``, ``classes``, ...) stand beside ``format``.
+
+    Attributes:
+        config: The maker's settings.
+        read: Fields of the maker's format by which this study reads its files otherwise, such as a
+            list of images.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -43,6 +57,7 @@ class DataEntry(Config):
     format: str | None = None
     seed: int = 0
     config: dict[str, Any] = Field(default_factory=dict)
+    read: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -51,17 +66,41 @@ class DataEntry(Config):
 
 
 class PretrainEntry(Config):
-    """What all arms share: the data they are pretrained on, and settings laid under their own."""
+    """What all arms share: the data they are pretrained on, and settings laid under their own.
+
+    Attributes:
+        config: Settings of every arm that trains.
+        by_method: Method → settings that all its arms have beside those.
+    """
 
     data: str
     config: dict[str, Any] = Field(default_factory=dict)
+    by_method: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class SupervisionEntry(Config):
+    """A transfer whose backbone, once fine-tuned, is an arm: supervision by boxes or masks.
+
+    Attributes:
+        task: A downstream task that fine-tunes the backbone.
+        data: What it is trained on.
+        config: The task's settings.
+        method: The pretraining that it starts from; the arm's own ``config`` and ``data`` are that
+            method's.
+    """
+
+    task: str
+    data: str
+    config: dict[str, Any] = Field(default_factory=dict)
+    method: str = "random_init"
 
 
 class ArmEntry(Config):
-    """One pretraining: a ``method`` with its settings, or a ``checkpoint`` file of anybody's."""
+    """One pretraining: a ``method`` with its settings, a ``checkpoint`` file, or a ``transfer``."""
 
     method: str | None = None
     checkpoint: Path | None = None
+    transfer: SupervisionEntry | None = None
     data: str | None = None
     config: dict[str, Any] = Field(default_factory=dict)
 
@@ -87,7 +126,10 @@ class StudySpec(Config):
     """A whole study.
 
     Attributes:
-        caveats: What this study's budget can and cannot show; the report's first screen says it.
+        scale: Which of the file's ``scales`` this is; it is part of the name.
+        caveats: What this study's budget can and cannot show; the report's first screen says it,
+            and by itself what a small number of seeds means.
+        assumed: Choices that the paper leaves open and no plug-in's field declares: what → why.
         reference: The arm that differences are shown against.
         limit: Keep only this many images of every split (a smoke run); changes fingerprints.
         num_draws: Bootstrap draws behind every interval of the comparisons.
@@ -97,7 +139,9 @@ class StudySpec(Config):
 
     name: str = Field(pattern=_NAME)
     description: str = ""
+    scale: str | None = None
     caveats: tuple[str, ...] = ()
+    assumed: dict[str, str] = Field(default_factory=dict)
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     reference: str
     limit: int | None = Field(None, ge=1)
@@ -108,6 +152,18 @@ class StudySpec(Config):
     arms: dict[str, ArmEntry] = Field(min_length=1)
     tasks: dict[str, TaskEntry] = Field(min_length=1)
     analyses: dict[str, AnalysisEntry] = Field(default_factory=dict)
+
+    @property
+    def seeds_caveat(self) -> str | None:
+        """What can't be concluded from so few seeds; ``None`` with enough of them."""
+        if len(self.seeds) >= ENOUGH_SEEDS:
+            return None
+        one = len(self.seeds) == 1
+        return (
+            f"{'One pretraining seed' if one else f'{len(self.seeds)} pretraining seeds'}: this "
+            "proves the path; no conclusion about the methods below three pretraining seeds. "
+            "Intervals are over test images and speak of these fixed models only."
+        )
 
 
 def read(name: str, overrides: tuple[str, ...] = ()) -> StudySpec:
@@ -127,10 +183,32 @@ def read(name: str, overrides: tuple[str, ...] = ()) -> StudySpec:
                 nearest(name, shipped.names()),
             )  # fmt: skip
         path = shipped.path(name)
-    values = override(read_yaml(path), overrides)
-    spec = build(StudySpec, values, str(path))
+    spec = build(StudySpec, _at_scale(_with_base(path), overrides, str(path)), str(path))
     _check_names(spec, str(path))
     return _with_roots(spec, path.parent)
+
+
+def _with_base(path: Path) -> dict[str, Any]:
+    values = read_yaml(path)
+    base = values.pop("base", None)
+    return values if base is None else merge(read_yaml(path.parent / str(base)), values)
+
+
+def _at_scale(file: Mapping[str, Any], overrides: tuple[str, ...], where: str) -> dict[str, Any]:
+    """Lays the chosen scale over the file, and the overrides over both."""
+    scales = file.get("scales")
+    if scales is None:
+        return override(file, overrides)
+    scale = str(override(file, overrides).get("scale"))
+    if not isinstance(scales, Mapping) or not isinstance(scales.get(scale), Mapping):
+        known = [str(name) for name in scales] if isinstance(scales, Mapping) else []
+        raise InputError(
+            f"{where}, field scale", f"no scale {scale!r} under scales",
+            f"one of {', '.join(known)}", nearest(scale, known),
+        )  # fmt: skip
+    rest = {key: value for key, value in file.items() if key != "scales"}
+    merged = merge(merge(rest, scales[scale]), {"scale": scale})
+    return override(merged | {"name": f"{merged.get('name')}_{scale}"}, overrides)
 
 
 def _check_names(spec: StudySpec, where: str) -> None:
@@ -147,6 +225,8 @@ def _check_names(spec: StudySpec, where: str) -> None:
 
     known("reference", spec.reference, list(spec.arms))
     known("pretrain.data", spec.pretrain.data, list(spec.data))
+    for method in spec.pretrain.by_method:
+        _plugin(known, f"pretrain.by_method.{method}", "method", method)
     for key, entry in spec.data.items():
         problems += _one_of(f"{where}, field data.{key}", make=entry.make, format=entry.format)
         _plugin(known, f"data.{key}.make", "world", entry.make)
@@ -154,13 +234,21 @@ def _check_names(spec: StudySpec, where: str) -> None:
         if entry.make and entry.fields:
             extra = ", ".join(entry.fields)
             problems.append(InputError(f"{where}, field data.{key}", f"unknown field {extra}"))
+        if entry.format and entry.read:
+            problems.append(
+                InputError(
+                    f"{where}, field data.{key}.read",
+                    "goes with make",
+                    "no read",
+                    "put the fields beside format",
+                )
+            )
     for key, arm in spec.arms.items():
         problems += _one_of(
-            f"{where}, field arms.{key}", method=arm.method, checkpoint=arm.checkpoint
-        )
-        _plugin(known, f"arms.{key}.method", "method", arm.method)
-        if arm.data:
-            known(f"arms.{key}.data", arm.data, list(spec.data))
+            f"{where}, field arms.{key}",
+            method=arm.method, checkpoint=arm.checkpoint, transfer=arm.transfer,
+        )  # fmt: skip
+        _check_arm(known, key, arm, list(spec.data))
     for key, task in spec.tasks.items():
         known(f"tasks.{key}.data", task.data, list(spec.data))
         _plugin(known, f"tasks.{key}.task", "task", task.task)
@@ -169,6 +257,16 @@ def _check_names(spec: StudySpec, where: str) -> None:
         _plugin(known, f"analyses.{key}.analysis", "analysis", analysis.analysis)
     if problems:
         raise InputErrors(problems)
+
+
+def _check_arm(known: Any, key: str, arm: ArmEntry, data: list[str]) -> None:
+    _plugin(known, f"arms.{key}.method", "method", arm.method)
+    if arm.data:
+        known(f"arms.{key}.data", arm.data, data)
+    if arm.transfer:
+        _plugin(known, f"arms.{key}.transfer.method", "method", arm.transfer.method)
+        _plugin(known, f"arms.{key}.transfer.task", "task", arm.transfer.task)
+        known(f"arms.{key}.transfer.data", arm.transfer.data, data)
 
 
 def _plugin(known: Any, field: str, kind: str, name: str | None) -> None:
@@ -187,7 +285,7 @@ def _with_roots(spec: StudySpec, folder: Path) -> StudySpec:
     """Makes the paths of a study file independent of where the command was started."""
     data = {
         key: entry.model_copy(update={"root": str(folder / str(entry.fields["root"]))})
-        if "root" in entry.fields
+        if "root" in entry.fields and "://" not in str(entry.fields["root"])
         else entry
         for key, entry in spec.data.items()
     }

@@ -13,6 +13,8 @@ on elsewhere with a run that was begun here, name the values that its record sho
     compile        never         (on a CPU it gains nothing beyond the above)
 """
 
+from typing import Any
+
 import torch
 
 from whytransfer.train.config import Training
@@ -43,4 +45,10 @@ def on_gpu(device: str) -> bool:
 def _native_bfloat16(device: str) -> bool:
     if on_gpu(device):
         return torch.cuda.get_device_capability() >= (8, 0)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return _cpu_has_bfloat16()
+
+
+def _cpu_has_bfloat16() -> bool:
+    # Not torch's question whether oneDNN takes bfloat16: it does on every AVX-512, by emulation.
+    cpu: Any = torch.cpu
+    return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())

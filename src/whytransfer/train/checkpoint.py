@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from whytransfer.core.errors import InputError
 from whytransfer.core.store import writing
 
 _KEPT = 2
@@ -73,14 +74,30 @@ class Checkpoints:
         for part in self.folder.glob(f"*{_PART}"):
             part.unlink()
         for path in self._newest_first():
-            data = path.read_bytes()
-            if path.stem.rpartition("-")[2] != _digest(data):
-                _logger.warning("%s: altered or cut short; passed over and removed", path)
-                path.unlink()
-                continue
-            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-            return Checkpoint(path, int(path.stem.split("-")[1]), state)
+            if found := self.read(path.name):
+                return found
+            _logger.warning("%s: altered or cut short; passed over and removed", path)
+            path.unlink()
         return None
+
+    def read(self, name: str) -> Checkpoint | None:
+        """Reads the checkpoint of that file name; ``None`` where it was altered or cut short.
+
+        Raises:
+            InputError: There is no such file.
+        """
+        path = self.folder / name
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise InputError(
+                path, "no such file for this process", "a checkpoint that another process found",
+                "give a --store on a file system that all processes share",
+            ) from None  # fmt: skip
+        if path.stem.rpartition("-")[2] != _digest(data):
+            return None
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return Checkpoint(path, int(path.stem.split("-")[1]), state)
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("checkpoint-*.pt"), reverse=True)

@@ -31,22 +31,28 @@ class Schedule(Config):
     """What the learning rate is multiplied with as training goes on.
 
     Attributes:
-        kind: ``cosine`` falls from 1 to 0 as ½(1 + cos πt); ``multistep`` multiplies by ``gamma``
-            at every milestone.
+        kind: ``cosine`` falls from 1 to 0 as ½(1 + cos πt); ``poly`` from 1 to ``floor`` as
+            (1 - t) to the power of ``power``; ``multistep`` multiplies by ``gamma`` at every
+            milestone.
         per: Where t moves: at every step, or only where an epoch begins.
         milestones: Where a multistep schedule falls, in units of ``per``.
         gamma: What it is multiplied with there.
+        power: Exponent of a poly schedule; 1 is a straight line.
+        floor: Where a poly schedule ends.
         warmup_steps: Steps over which a further factor grows linearly to 1.
         warmup_factor: What that factor starts at.
 
     Source: moco, main_moco.py ``adjust_learning_rate`` @132aea9 (per epoch, no warm-up);
-        detectron2, solver/lr_scheduler.py ``_get_warmup_factor_at_iter`` (linear).
+        detectron2, solver/lr_scheduler.py ``_get_warmup_factor_at_iter`` (linear); mmcv,
+        runner/hooks/lr_updater.py ``PolyLrUpdaterHook``.
     """
 
-    kind: Literal["constant", "cosine", "multistep"] = "constant"
+    kind: Literal["constant", "cosine", "multistep", "poly"] = "constant"
     per: Literal["step", "epoch"] = "step"
     milestones: tuple[float, ...] = ()
     gamma: PositiveFloat = 0.1
+    power: PositiveFloat = 0.9
+    floor: float = Field(default=0.0, ge=0, lt=1)
     warmup_steps: int = Field(default=0, ge=0)
     warmup_factor: float = Field(default=1e-3, ge=0, le=1)
 
@@ -70,6 +76,9 @@ class Schedule(Config):
     def _decay(self, position: int, total: float) -> float:
         if self.kind == "cosine":
             return 0.5 * (1.0 + math.cos(math.pi * position / total))
+        if self.kind == "poly":
+            left = float(max(0.0, 1.0 - position / total) ** self.power)
+            return self.floor + (1.0 - self.floor) * left
         passed = sum(milestone <= position for milestone in self.milestones)
         return float(self.gamma**passed)
 

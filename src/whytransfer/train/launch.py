@@ -1,51 +1,156 @@
-"""Starts Lightning Fabric: device and precision of a run, without a word on the terminal."""
+"""Starts Lightning Fabric: device, processes and precision of a run, silently."""
 
+import atexit
+import functools
+import inspect
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import nn
 
 from whytransfer.core.errors import InputError
+from whytransfer.core.processes import ALONE, Processes, any_failed, key_value_store
+from whytransfer.core.streams import Stream
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 
-def launch(device: Literal["auto", "cpu", "cuda"], precision: str) -> "Fabric":
-    """Returns a Fabric of one process on one device.
+def launch(
+    device: Literal["auto", "cpu", "cuda"], precision: str, processes: Processes = ALONE
+) -> "Fabric":
+    """Returns a Fabric of one device in each process.
 
     Lightning's own environment is named, because looking for another one fails in a SLURM shell
     that is no job.
 
     Raises:
-        InputError: A GPU was asked for where there is none.
+        InputError: A GPU was asked for where there is none, or there are too few.
     """
     found = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and found == "cpu":
         raise InputError("device", "cuda, but no GPU is usable here", "cpu or auto")
+    accelerator = found if device == "auto" else device
     with _quiet():
         from lightning.fabric import Fabric
         from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
+        if processes.size > 1:
+            return _launch_all(accelerator, precision, processes)
         return Fabric(
-            accelerator=found if device == "auto" else device,
+            accelerator=accelerator,
             devices=1,
             precision=precision,  # type: ignore[arg-type]
             plugins=[LightningEnvironment()],
         )
 
 
+def _launch_all(accelerator: str, precision: str, processes: Processes) -> "Fabric":
+    from lightning.fabric import Fabric
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+    from lightning.fabric.strategies.ddp import DDPStrategy
+
+    num_gpus = torch.cuda.device_count()
+    if accelerator == "cuda" and num_gpus < processes.local_size:
+        raise InputError(
+            "torchrun --nproc-per-node", f"{processes.local_size} processes on {num_gpus} GPU(s)",
+            "one process per GPU", f"start {num_gpus}, or give --device cpu",
+        )  # fmt: skip
+    _connect(accelerator, processes)
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=processes.local_size,
+        num_nodes=processes.size // processes.local_size,
+        strategy=DDPStrategy(**_own_buffers()),
+        precision=precision,  # type: ignore[arg-type]
+        plugins=[TorchElasticEnvironment()],
+    )
+    fabric.launch()
+    return fabric
+
+
+def _own_buffers() -> dict[str, Any]:
+    """Leaves each process its own BatchNorm statistics; see :mod:`whytransfer.train.running`."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return {name: False}
+
+
+def _connect(accelerator: str, processes: Processes) -> None:
+    """Joins the processes: tensors of the CPU go by gloo, those of a GPU by nccl."""
+    if accelerator == "cuda":
+        torch.cuda.set_device(processes.local_rank)
+    if torch.distributed.is_initialized():
+        return
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    torch.distributed.init_process_group(
+        backend, store=key_value_store(), rank=processes.rank, world_size=processes.size
+    )
+    atexit.register(_disconnect)
+
+
+def _disconnect() -> None:
+    # After a failure the others may never answer, and a GPU's connections would wait for them.
+    if torch.distributed.is_initialized() and not any_failed():
+        torch.distributed.destroy_process_group()
+
+
+def compiled(objective: nn.Module) -> nn.Module:
+    """Returns the objective fused by ``torch.compile``."""
+    _leave_streams_alone()
+    found: nn.Module = torch.compile(objective)  # type: ignore[assignment]
+    return found
+
+
+@functools.cache
+def _leave_streams_alone() -> None:
+    """Has random streams called as they are, between two compiled parts.
+
+    They are NumPy's work, at which the compiler fails; what they return stays the same.
+    """
+    for name, method in list(vars(Stream).items()):
+        if inspect.isfunction(method):
+            setattr(Stream, name, torch.compiler.disable(method))  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def same_bits(asked: bool) -> Iterator[None]:
+    """Runs a block with kernels that give the same bits each time, where that is asked for.
+
+    On a CPU they do so anyway. On a GPU an operation without such a kernel is an error of torch,
+    not silence; what was set before is set again afterwards.
+    """
+    if not asked:
+        yield
+        return
+    # Read by cuBLAS when it starts, which must not have happened before.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    cudnn: Any = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True)
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=warn_only)
+        cudnn.deterministic, cudnn.benchmark = before[1:]
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    logger = logging.getLogger("lightning.fabric")
-    disabled = logger.disabled
+    disabled = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logger.disabled = True
+        logging.disable(logging.WARNING)
         try:
             yield
         finally:
-            logger.disabled = disabled
+            logging.disable(disabled)

@@ -34,6 +34,10 @@ class Context:
         """Returns the random stream of that name for this step."""
         return Stream(self.seed, name, self.step, *counters)
 
+    def torch_seed(self) -> int:
+        """Returns the seed for torch's own generator: of dropout, so each process has another."""
+        return self.stream("torch", *([self.rank] if self.rank else [])).torch_seed()
+
 
 class Learner(Protocol):
     """What an ``nn.Module`` must have to be trained.

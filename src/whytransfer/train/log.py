@@ -24,15 +24,14 @@ class TrainingLog:
     Args:
         path: The JSONL file; what it holds is replaced.
         every_steps: Steps per row; the last row may have fewer.
+        written: Whether to write the file; of several processes one does.
     """
 
-    def __init__(self, path: Path, every_steps: int) -> None:
-        self._path = path
+    def __init__(self, path: Path, every_steps: int, written: bool = True) -> None:
+        self._path, self._written = path, written
         self._every_steps = every_steps
         self._lines: list[str] = []
         self._sums: dict[str, tuple[float, int]] = {}
-        with writing(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
         self._write("", "w")
 
     def add(self, position: Mapping[str, float], scalars: Mapping[str, float], last: bool) -> None:
@@ -71,5 +70,9 @@ class TrainingLog:
         return {name: fmean(values) for name, values in columns.items() if values}
 
     def _write(self, text: str, mode: str) -> None:
+        if not self._written:
+            return
+        with writing(self._path.parent):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         with writing(self._path.parent), self._path.open(mode, encoding="utf-8") as file:
             file.write(text)

@@ -30,11 +30,14 @@ def sgd(model: nn.Module, config: Sgd) -> torch.optim.SGD:
     others = [parameter for parameter in trainable if id(parameter) not in in_norms]
     norms = [parameter for parameter in trainable if id(parameter) in in_norms]
     groups = [(others, config.weight_decay), (norms, norm_decay)]
+    # Fused: every parameter is read once and written once, in one call; a CPU and a GPU both have
+    # such a kernel. It needs a gradient to lie in memory as its parameter, which autograd sees to.
     return torch.optim.SGD(
         [{"params": params, "weight_decay": decay} for params, decay in groups if params],
         lr=config.lr,
         momentum=config.momentum,
         nesterov=config.nesterov,
+        fused=True,
     )
 
 

@@ -26,6 +26,7 @@ class TrainingProgress:
     ) -> None:
         self._title, self._total, self._first = title, total_steps, 0
         self._console = console or Console(stderr=True, soft_wrap=True, highlight=False)
+        self._shown = shown
         self._lines = shown and not self._console.is_terminal
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
@@ -70,3 +71,8 @@ class TrainingProgress:
             self._line_at = now
             line = f"{self._title}: step {step}/{self._total}, {status}"
             self._console.print(line, markup=False)
+
+    def say(self, text: str) -> None:
+        """Tells a person something about the run, in a line of its own."""
+        if self._shown:
+            self._console.print(f"{self._title}: {text}", markup=False)

@@ -5,6 +5,9 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Those that ask for an end."""
+
 
 class Interrupted(KeyboardInterrupt):
     """A training was asked to end and did, with a checkpoint; run again, it goes on from there."""
@@ -26,7 +29,7 @@ class StopRequest:
     def __enter__(self) -> Self:
         """Installs the handlers."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in SIGNALS:
                 self._previous[number] = signal.signal(number, self._ask)
         return self
 

@@ -40,15 +40,21 @@ def run(
     from pathlib import Path
 
     from whytransfer.core.config import build
+    from whytransfer.core.errors import InputError
     from whytransfer.core.stage import Execution
     from whytransfer.core.store import Store, open_artifact
     from whytransfer.data.stage import open_reference
     from whytransfer.transfer import stage
 
     opened = Store(store)
-    config = stage.resolve(task, settings, f"transfer {task}")
+    how = build(Execution, execution or {}, "execution")
+    config = stage.resolve(task, settings, f"transfer {task}", how.device)
     if isinstance(backbone, str | Path):
         backbone = open_artifact(Path(backbone))
+    if backbone.record.stage != "pretrain":
+        raise InputError(
+            backbone.path, f"holds the result of {backbone.record.stage}", "a backbone's artifact",
+            "of a transfer, take what pretrain.open_backbone(FOLDER) returns",
+        )  # fmt: skip
     dataset = open_reference(data, opened)
-    how = build(Execution, execution or {}, "execution")
     return stage.run(task, backbone, dataset, config, seed=seed, store=opened, execution=how)

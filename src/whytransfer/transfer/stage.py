@@ -1,7 +1,8 @@
 """The transfer stage: a backbone and data in; predictions, truth and their score out.
 
 predictions.json     what the trained model says of every test image
-truth.json           the objects in them, for detections; the score needs these files alone
+truth.json           what is true of them, for detections and segments; the score needs these alone
+predictions/, truth/ a label map for every test image, for segments
 training.jsonl       the training log
 backbone/            the backbone after fine-tuning, where the task fine-tunes
 """
@@ -17,30 +18,37 @@ from whytransfer.backbone import artifact as backbones
 from whytransfer.core import plugins
 from whytransfer.core.config import build, merge, to_plain
 from whytransfer.core.errors import InputError
+from whytransfer.core.processes import here
 from whytransfer.core.records import Metric
-from whytransfer.core.stage import Execution, Step, materialise
+from whytransfer.core.stage import Execution, Step, materialise_first
 from whytransfer.core.store import Artifact, Store
 from whytransfer.data.dataset import Dataset, limited
+from whytransfer.train.capabilities import settled
+from whytransfer.train.launch import same_bits
 from whytransfer.train.loop import Run, fit
 from whytransfer.transfer.measure import draws
 from whytransfer.transfer.task import Setting, Task, TaskConfig
 
-LOG, BACKBONE = "training.jsonl", "backbone"
+LOG = "training.jsonl"
 
 
-def resolve(task: str, overrides: Mapping[str, Any], where: str) -> TaskConfig:
+def resolve(
+    task: str, overrides: Mapping[str, Any], where: str, device: str = "auto"
+) -> TaskConfig:
     """Returns a task's configuration: its defaults with some fields replaced.
 
     Args:
         task: Name or dotted path.
         overrides: Nested plain data; what is left out keeps its default.
         where: The file or command that the overrides came from, for the messages.
+        device: That the run asks for; it settles every ``auto``.
 
     Raises:
         InputError: There is no such task, or a field is unknown or wrong; all of them at once.
     """
     model = plugins.find("task", task).Config
-    return cast(TaskConfig, build(model, merge(to_plain(model()), overrides), where))
+    config = cast(TaskConfig, build(model, merge(to_plain(model()), overrides), where))
+    return config.model_copy(update={"training": settled(config.training, device)})
 
 
 def step_for(task: str, backbone: str, data: str, config: TaskConfig, seed: int) -> Step:
@@ -68,6 +76,8 @@ def run(
     execution: Execution,
 ) -> Artifact:
     """Trains a task on a backbone, predicts and scores, where the store does not have it yet.
+
+    Under torchrun every process calls it; the first one works, all return the same artifact.
 
     Raises:
         InputError: Data or backbone are not what the task needs, or the store can't be written.
@@ -97,11 +107,14 @@ def run(
         running.predict(folder)
         if kind.FINE_TUNES:
             provenance = {"task": task, "step": step.fingerprint, **step.inputs}
-            (folder / BACKBONE).mkdir()
-            backbones.save(folder / BACKBONE, network, provenance)
+            place = folder / backbones.FOLDER
+            place.mkdir()
+            backbones.save(place, network, provenance)
         return kind.score(folder, config)
 
-    return materialise(store, step, compute)
+    processes = here()
+    with processes.together(), same_bits(execution.deterministic):
+        return materialise_first(store, step, compute, processes)
 
 
 def resample(run: Artifact, num_draws: int) -> dict[str, NDArray[np.float64]]:

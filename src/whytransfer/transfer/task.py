@@ -25,10 +25,14 @@ from whytransfer.train.config import Training
 from whytransfer.transfer.measure import Measure, metrics
 
 PREDICTIONS = "predictions.json"
-"""What the trained model says of every test image: detections, or classes with the truth."""
+"""What the trained model says of every test image; classes stand there with the truth."""
 
 TRUTH = "truth.json"
-"""The objects of the test images; only beside detections."""
+"""The objects of the test images, beside detections; the classes of their pixels, beside segments.
+"""
+
+Predicts = Literal["detections", "classes", "segments"]
+"""Boxes with classes and scores; the classes of each image, best first; the class of each pixel."""
 
 
 class TaskConfig(Config):
@@ -76,8 +80,7 @@ class Task(ABC):
 
     Attributes:
         FINE_TUNES: Whether the backbone's weights are trained, too.
-        PREDICTS: What the prediction file holds: ``detections`` (boxes with classes and scores)
-            or ``classes`` (the classes of each image, best first).
+        PREDICTS: What the prediction file holds.
         model: What is trained, a :class:`whytransfer.train.loop.Learner`.
 
     Raises:
@@ -85,7 +88,7 @@ class Task(ABC):
     """
 
     FINE_TUNES: ClassVar[bool]
-    PREDICTS: ClassVar[Literal["detections", "classes"]]
+    PREDICTS: ClassVar[Predicts]
 
     model: nn.Module
 

@@ -55,7 +55,7 @@ def compose(
         if visible.any():
             objects.append(_with_truth(figure, silhouette, num_pixels, visible))
         covered |= silhouette
-    return Rendered(_develop(canvas, stream), tuple(reversed(objects)), background)
+    return Rendered(develop(canvas, stream), tuple(reversed(objects)), background)
 
 
 @lru_cache(maxsize=64)
@@ -179,8 +179,8 @@ def _with_truth(figure: Figure, silhouette: Mask, num_pixels: int, visible: Mask
     )
 
 
-def _develop(canvas: Tile, stream: Stream) -> NDArray[np.uint8]:
-    """Turns the canvas into bytes, with uniform noise of at most two grey levels."""
+def develop(canvas: Tile, stream: Stream) -> NDArray[np.uint8]:
+    """Turns a canvas into (H, W, 3) bytes, with uniform noise of at most two grey levels."""
     count = canvas.size
     grains = stream.raw((count + 7) // 8).astype("<u8").view(np.uint8)[:count]
     noise = grains.astype(np.float32).reshape(canvas.shape) * _NOISE_LEVELS

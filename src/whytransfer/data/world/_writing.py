@@ -58,12 +58,16 @@ class FactorsFile:
 
     def add(self, path: Path, index: int, rendered: Rendered) -> None:
         """Adds a picture's line; masks are left out: ``render`` gives them again."""
-        line = {
-            "file": path.as_posix(),
-            "index": index,
-            "background": dataclasses.asdict(rendered.background),
-            "objects": [_plain(factors) for factors in rendered.objects],
-        }
+        self.add_factors(
+            path,
+            index,
+            background=dataclasses.asdict(rendered.background),
+            objects=[_plain(factors) for factors in rendered.objects],
+        )
+
+    def add_factors(self, path: Path, index: int, **factors: Any) -> None:
+        """Adds a picture's line of a maker with factors of its own, as plain data."""
+        line = {"file": path.as_posix(), "index": index, **factors}
         self._file.write(json.dumps(line) + "\n")
 
 

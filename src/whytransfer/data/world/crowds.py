@@ -1,17 +1,21 @@
-"""Several objects per picture, some behind others or cut off, with boxes: Pascal VOC's role.
+"""Several objects per picture, some behind others or cut off, with boxes: the role of VOC and COCO.
 
-The detection class is the shape. Some shapes are also those of ``things``, some are new to a
-backbone that was pretrained there; backgrounds, light and surfaces are drawn as there.
+The detection class is the shape. Written as VOC, a box is that of the whole silhouette; as COCO,
+with the mask of what is to be seen, it is that mask's. Some shapes are also those of ``things``,
+some are new to a backbone that was pretrained there; backgrounds, light and surfaces are drawn as
+there.
 """
 
+import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from whytransfer.core.config import Config as _Config
 from whytransfer.core.streams import Stream
+from whytransfer.data.world._coco import Instances
 from whytransfer.data.world._factors import (
     BACKGROUNDS,
     Background,
@@ -37,6 +41,7 @@ __all__ = [
     "Rendered",
     "annotation",
     "classes",
+    "dataset",
     "render",
     "write",
 ]
@@ -65,6 +70,7 @@ class Config(_Config):
         min_radius: Smallest object radius, as a share of the picture's side.
         max_radius: Largest object radius.
         max_turn: Largest rotation either way, in turns.
+        layout: The devkit of VOC 2007, or the folders of COCO 2017 with masks.
     """
 
     num_train: int = Field(500, ge=2)
@@ -78,6 +84,7 @@ class Config(_Config):
     min_radius: float = Field(0.14, ge=0.08, le=0.45)
     max_radius: float = Field(0.27, ge=0.08, le=0.45)
     max_turn: float = Field(0.125, ge=0, le=0.5)
+    layout: Literal["voc", "coco"] = "voc"
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -93,6 +100,11 @@ class Config(_Config):
         if min(self.num_train, self.num_test) < num_classes:
             raise ValueError(f"{num_classes} classes need at least as many pictures in each set")
         return self
+
+
+def dataset(config: Config) -> dict[str, Any]:
+    """Returns the fields that a reader of what is written needs beside the folder."""
+    return DATASET if config.layout == "voc" else {"format": "coco"}
 
 
 def classes(config: Config) -> tuple[str, ...]:
@@ -179,11 +191,26 @@ def _element(parent: ElementTree.Element, tag: str, value: object = "") -> Eleme
 
 
 def write(root: Path, config: Config, seed: int) -> None:
-    """Writes the devkit ``VOC2007/{Annotations,ImageSets/Main,JPEGImages}`` and the sidecars."""
+    """Writes the pictures and their annotations in the chosen layout, and the sidecars.
+
+    VOC's is ``VOC2007/{Annotations,ImageSets/Main,JPEGImages}``, COCO's
+    ``{train,val}2017`` and ``annotations/instances_{train,val}2017.json``.
+    """
     write_world(root, "crowds", config, seed)
+    if config.layout == "voc":
+        _write_voc(root, config, seed)
+    else:
+        _write_coco(root, config, seed)
+
+
+def _indices(config: Config) -> list[int]:
+    return [*range(config.num_train), *(FIRST_TEST_INDEX + i for i in range(config.num_test))]
+
+
+def _write_voc(root: Path, config: Config, seed: int) -> None:
     devkit = root / "VOC2007"
     (devkit / "Annotations").mkdir(parents=True)
-    indices = [*range(config.num_train), *(FIRST_TEST_INDEX + i for i in range(config.num_test))]
+    indices = _indices(config)
     names = [f"{number:06d}" for number in range(1, len(indices) + 1)]
     with FactorsFile(root) as factors:
         for name, index in zip(names, indices, strict=True):
@@ -194,6 +221,22 @@ def write(root: Path, config: Config, seed: int) -> None:
             (devkit / "Annotations" / f"{name}.xml").write_text(text, encoding="utf-8")
             factors.add(path, index, rendered)
     _write_image_sets(devkit / "ImageSets" / "Main", names, config.num_train)
+
+
+def _write_coco(root: Path, config: Config, seed: int) -> None:
+    contents = {part: Instances(classes(config)) for part in ("train", "val")}
+    with FactorsFile(root) as factors:
+        for number, index in enumerate(_indices(config), start=1):
+            part = "train" if index < FIRST_TEST_INDEX else "val"
+            rendered = render(config, seed, index)
+            path = Path(f"{part}2017", f"{number:012d}.jpg")
+            write_jpeg(root / path, rendered.image)
+            contents[part].add(number, path.name, rendered.image.shape[:2], rendered.objects)
+            factors.add(path, index, rendered)
+    (root / "annotations").mkdir()
+    for part, instances in contents.items():
+        file = root / "annotations" / f"instances_{part}2017.json"
+        file.write_text(json.dumps(instances.content()), encoding="utf-8")
 
 
 def _write_image_sets(folder: Path, names: list[str], num_train: int) -> None:

@@ -120,8 +120,13 @@ def _draw_pose(stream: Stream, config: Config) -> Pose:
 
 
 def write(root: Path, config: Config, seed: int) -> None:
-    """Writes ``train/<class>/<index>.JPEG``, ``val/<class>/<index>.JPEG`` and the sidecars."""
+    """Writes ``train/<class>/<index>.JPEG``, ``val/<class>/<index>.JPEG`` and the sidecars.
+
+    The folder ``lists`` has lists of subsets: 10 % of the training pictures, as evenly over the
+    classes as can be, and every other class.
+    """
     write_world(root, "things", config, seed)
+    written: list[Path] = []
     with FactorsFile(root) as factors:
         for folder, first, count in (
             ("train", 0, config.num_train),
@@ -133,3 +138,22 @@ def write(root: Path, config: Config, seed: int) -> None:
                 path = Path(folder, category, f"{number:06d}.JPEG")
                 write_jpeg(root / path, rendered.image)
                 factors.add(path, first + number, rendered)
+                written.append(path)
+    _write_lists(root / "lists", written[: config.num_train], classes(config), seed)
+
+
+def _write_lists(folder: Path, train: list[Path], names: tuple[str, ...], seed: int) -> None:
+    """Writes subsets: images as ``<class>/<file>``, classes as names of folders, one per line."""
+    drawn = [train[at] for at in Stream(seed, "world.things.lists").permutation(len(train))]
+    taken = dict.fromkeys(names, 0)
+    ranked = []
+    for path in drawn:
+        name = path.parent.name
+        ranked.append((taken[name], path.relative_to("train").as_posix()))
+        taken[name] += 1
+    tenth = max((len(train) + 9) // 10, len(names))
+    chosen = sorted(name for _, name in sorted(ranked, key=lambda pair: pair[0])[:tenth])
+    folder.mkdir()
+    for file, lines in (("train_10percent.txt", chosen), ("classes_half.txt", names[::2])):
+        text = "".join(f"{line}\n" for line in lines)
+        (folder / file).write_text(text, encoding="utf-8")

@@ -25,7 +25,10 @@ class Config(TrainedConfig):
     """The settings of PyTorch's ImageNet example, with MoCo v2's augmentation."""
 
     augmentation: Augmentation = assumed(
-        Augmentation(), "read from the names of the checkpoints of tables 1 and 2"
+        Augmentation(),
+        "that it is MoCo v2's is read from the names of the checkpoints of Tables 1 and 2; the "
+        "paper's crop scale for supervised training, whether its jitter and blur have a "
+        "probability, and how the flip-only row of Table 1 cuts images are not known",
     )
     training: Training = assumed(
         Training(
@@ -33,6 +36,9 @@ class Config(TrainedConfig):
             batch_size=256,
             sgd=Sgd(lr=0.1),
             schedule=Schedule(kind="multistep", per="epoch", milestones=(30, 60)),
+            precision="auto",
+            memory_format="auto",
+            compile="auto",
         ),
         "the paper's recipe is not known; PyTorch's ImageNet example",
     )

@@ -1,24 +1,32 @@
 """Instance discrimination with a queue: what moco and exemplar have in common."""
 
+import logging
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import assumed
 from whytransfer.core.errors import InputError
+from whytransfer.data.augmentation import MOCO_V1, Augmentation
 from whytransfer.ops.contrast import Contrast
 from whytransfer.pretrain.method import Method, Setting, TrainedConfig, ViewBatch
-from whytransfer.pretrain.parts.heads import Embedding, mlp_head
+from whytransfer.pretrain.parts.heads import Embedding, linear_head, mlp_head
 from whytransfer.pretrain.parts.momentum import follow, follower_of
 from whytransfer.pretrain.parts.queue import KeyQueue
 from whytransfer.train.config import Schedule, Sgd, Training
 from whytransfer.train.loop import Context
 
-_READING = "the paper's own value is not known; MoCo v2's is the natural reading"
+_log = logging.getLogger(__name__)
+
+_READING = "the paper's own value is not known; {}'s is the natural reading"
+_V1, _V2 = _READING.format("MoCo v1"), _READING.format("MoCo v2")
+_VIEWS = (
+    "the paper's crop scale, whether its jitter and blur have a probability, and how the flip-only "
+    "row of its Table 1 cuts images are not known; {} is the natural reading"
+)
 
 
 class DiscriminationConfig(TrainedConfig):
@@ -27,23 +35,60 @@ class DiscriminationConfig(TrainedConfig):
     Attributes:
         num_keys: Length of the queue; a multiple of the batch.
         num_dims: Length of the embedding.
+        head: What maps features to the embedding: one ``linear`` layer, or an ``mlp`` of two.
         momentum: Of the key encoder.
         temperature: Divides every similarity.
     """
 
+    augmentation: Augmentation = assumed(Augmentation(), _VIEWS.format("MoCo v2's"))
     training: Training = assumed(
         Training(
             epochs=200,
             batch_size=256,
             sgd=Sgd(lr=0.03),
             schedule=Schedule(kind="cosine", per="epoch"),
+            precision="auto",
+            memory_format="auto",
+            compile="auto",
         ),
-        _READING,
+        _V2,
     )
-    num_keys: int = assumed(65536, _READING, ge=1)
-    num_dims: int = Field(128, ge=1)
-    momentum: float = assumed(0.999, _READING, ge=0, le=1)
-    temperature: float = assumed(0.2, _READING, gt=0)
+    num_keys: int = assumed(65536, _V2, ge=1)
+    num_dims: int = assumed(128, _V2, ge=1)
+    head: Literal["linear", "mlp"] = assumed("mlp", _V2)
+    momentum: float = assumed(0.999, _V2, ge=0, le=1)
+    temperature: float = assumed(0.2, _V2, gt=0)
+
+
+class FirstDiscriminationConfig(DiscriminationConfig):
+    """MoCo v1's settings, of moco main_moco.py @132aea9 without options.
+
+    Attributes:
+        num_keys: Length of the queue; a multiple of the batch.
+        num_dims: Length of the embedding.
+        head: What maps features to the embedding: one ``linear`` layer, or an ``mlp`` of two.
+        momentum: Of the key encoder.
+        temperature: Divides every similarity.
+    """
+
+    augmentation: Augmentation = assumed(MOCO_V1, _VIEWS.format("MoCo v1's"))
+    training: Training = assumed(
+        Training(
+            epochs=200,
+            batch_size=256,
+            sgd=Sgd(lr=0.03),
+            schedule=Schedule(kind="multistep", per="epoch", milestones=(120, 160), gamma=0.1),
+            precision="auto",
+            memory_format="auto",
+            compile="auto",
+        ),
+        _V1,
+    )
+    num_keys: int = assumed(65536, _V1, ge=1)
+    num_dims: int = assumed(128, _V1, ge=1)
+    head: Literal["linear", "mlp"] = assumed("linear", _V1)
+    momentum: float = assumed(0.999, _V1, ge=0, le=1)
+    temperature: float = assumed(0.07, _V1, gt=0)
 
 
 class Discrimination(Method):
@@ -63,7 +108,8 @@ class Discrimination(Method):
     def __init__(self, config: DiscriminationConfig, backbone: Backbone, setting: Setting) -> None:
         super().__init__()
         self.config = config
-        head = mlp_head(backbone.num_features, config.num_dims, setting.stream("head"))
+        make_head = {"linear": linear_head, "mlp": mlp_head}[config.head]
+        head = make_head(backbone.num_features, config.num_dims, setting.stream("head"))
         self.query_encoder = Embedding(backbone, head)
         self.key_encoder = follower_of(self.query_encoder)
         self.queue = KeyQueue(config.num_keys, config.num_dims, setting.stream("queue"))
@@ -75,15 +121,24 @@ class Discrimination(Method):
 
     @classmethod
     def check(cls, config: Any, setting: Setting, where: str) -> None:
-        """Refuses a queue that batches would not fill evenly."""
+        """Refuses a queue that batches would not fill evenly; warns of one longer than the data."""
         batch = config.training.batch_size
+        field = f"{where}, field num_keys"
         if config.num_keys % batch:
             raise InputError(
-                f"{where}, field num_keys",
+                field,
                 f"a queue of {config.num_keys} keys is no multiple of the batch of {batch}",
                 f"a multiple of training.batch_size={batch}",
                 f"set num_keys={max(1, round(config.num_keys / batch)) * batch}",
             )
+        if config.num_keys > setting.num_images:
+            _log.warning(
+                "%s: a queue of %d keys is longer than the data of %d images, so for every query it"
+                " holds earlier keys of the same image%s; num_keys=%d holds none twice",
+                field, config.num_keys, setting.num_images,
+                "" if cls.NEEDS_LABELS else ", and these are negatives",
+                max(1, setting.num_images // batch) * batch,
+            )  # fmt: skip
 
     def loss(self, batch: ViewBatch, context: Context) -> dict[str, Tensor]:
         """Returns the contrastive loss and the share of keys found."""
@@ -91,10 +146,10 @@ class Discrimination(Method):
         queries = self.query_encoder(query_view)
         with torch.no_grad():
             follow(self.key_encoder, self.query_encoder, self.config.momentum)
-            keys = self._keys(key_view, context)
-        contrast = self.contrast(queries, keys, batch.labels)
+            all_keys = self._keys(key_view, context)
+        contrast = self.contrast(queries, _own(all_keys, context), batch.labels)
         labels = batch.labels
-        self.queue.enqueue(_all(keys, context), None if labels is None else _all(labels, context))
+        self.queue.enqueue(all_keys, None if labels is None else _all(labels, context))
         return {"loss": contrast.loss, "accuracy": contrast.keys_found}
 
     @abstractmethod
@@ -102,13 +157,23 @@ class Discrimination(Method):
         """Holds queries against their keys and the queue."""
 
     def _keys(self, images: Tensor, context: Context) -> Tensor:
-        """Embeds images in shuffled order, so that no key is in its query's BatchNorm group."""
-        drawn = context.stream("shuffle").permutation(len(images))
+        """Embeds the images of all processes, in shuffled order; returns the keys in theirs.
+
+        One permutation of the whole batch, the same on every process, says which images this one
+        embeds. So no key is in its query's BatchNorm group.
+        """
+        all_images = _all(images, context)
+        drawn = context.stream("shuffle").permutation(len(all_images))
         shuffle = torch.from_numpy(drawn).to(images.device)
-        keys: Tensor = self.key_encoder(images[shuffle])
-        return keys[shuffle.argsort()]
+        keys: Tensor = self.key_encoder(all_images[_own(shuffle, context)])
+        return _all(keys, context)[shuffle.argsort()]
 
 
 def _all(rows: Tensor, context: Context) -> Tensor:
     """Returns the rows of all processes, in their order."""
     return context.gather(rows).reshape(-1, *rows.shape[1:])
+
+
+def _own(rows: Tensor, context: Context) -> Tensor:
+    """Returns this process's part of the rows of all."""
+    return rows.chunk(context.world_size)[context.rank]

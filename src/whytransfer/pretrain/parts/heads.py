@@ -1,5 +1,6 @@
 """What is put on a backbone to pretrain it, and is thrown away afterwards."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -37,4 +38,6 @@ class Embedding(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Embeds a batch of images."""
         pooled = self.backbone(self.backbone.preprocessing.normalise(images))
-        return F.normalize(self.head(pooled), dim=1)
+        vectors = self.head(pooled)
+        # In float32 at least: of bfloat16's eight bits no vector has length 1.
+        return F.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=1)

@@ -37,10 +37,6 @@ class KeyQueue(nn.Module):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def clone_keys(self) -> Tensor:
-        """Returns the keys as they stand, for a loss whose backward comes after ``enqueue``."""
-        return self.keys.clone()
-
     @torch.no_grad()
     def enqueue(self, keys_ND: Tensor, labels_N: Tensor | None = None) -> None:
         """Overwrites the N oldest keys, and their labels where labels are given.

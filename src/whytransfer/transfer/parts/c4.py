@@ -3,7 +3,7 @@
 In ResNet's own names: ``layer3`` makes the map (stride 16), ``layer4`` reads the pooled regions.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import Config
 from whytransfer.train.learner import Context
-from whytransfer.train.norm import convert_groups
+from whytransfer.train.norm import convert_groups, regions_of
 from whytransfer.transfer.parts.proposals import ProposalConfig, ProposalNetwork, Size
 from whytransfer.transfer.parts.regions import (
     BoxPredictor,
@@ -70,10 +70,7 @@ class C4Detector(nn.Module):
         has_norm = config.regions.extra_norm
         self.extra_norm = nn.BatchNorm2d(head.channels) if has_norm else nn.Identity()
         self.predictor = BoxPredictor(head.channels, num_classes, config.regions)
-        # Regions are grouped by hand, so stage 5 keeps its plain BatchNorm.
-        grouped = backbone.net.get_submodule(_HEAD)
-        convert_groups(backbone, config.bn_group_size)
-        convert_groups(grouped, None)
+        convert_groups(self, config.bn_group_size)
         for module in self._frozen():
             module.requires_grad_(False)
 
@@ -158,22 +155,10 @@ class C4Detector(nn.Module):
             sampling_ratio=config.sampling_ratio,
             aligned=config.aligned,
         )
-        counts = [len(boxes) for boxes in boxes_xyxy]
-        read = [self._stage5(group) for group in torch.split(pooled, list(self._grouped(counts)))]
-        result: tuple[Tensor, Tensor] = self.predictor(torch.cat(read))
+        with regions_of(self, [len(boxes) for boxes in boxes_xyxy]):
+            read = self.extra_norm(self.backbone.run(pooled, after=_MAP, upto=_HEAD))
+        result: tuple[Tensor, Tensor] = self.predictor(read.mean(dim=(2, 3)))
         return result
-
-    def _stage5(self, pooled: Tensor) -> Tensor:
-        read = self.backbone.run(pooled, after=_MAP, upto=_HEAD)
-        mean: Tensor = self.extra_norm(read).mean(dim=(2, 3))
-        return mean
-
-    def _grouped(self, counts: Sequence[int]) -> Iterator[int]:
-        """Yields how many regions are normalised together."""
-        size = self.config.bn_group_size if self.training else None
-        size = size or len(counts)
-        for start in range(0, len(counts), size):
-            yield sum(counts[start : start + size])
 
     def _frozen(self) -> list[nn.Module]:
         frozen = self.backbone.levels[: self.config.frozen_levels]

@@ -51,7 +51,7 @@ from whytransfer.transfer.task import Task as TaskProtocol
 class DetectionSchedule(Schedule):
     """Linear warm-up, then steps."""
 
-    kind: Literal["constant", "cosine", "multistep"] = "multistep"
+    kind: Literal["constant", "cosine", "multistep", "poly"] = "multistep"
     milestones: tuple[float, ...] = (6000, 8000)
     warmup_steps: int = assumed(
         100, "the paper does not say; MoCo's VOC recipe warms up for 100 steps", ge=0

@@ -1,0 +1,74 @@
+"""One process's part of every batch: so many consecutive images, the same whoever reads them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from whytransfer.core.errors import InputError
+from whytransfer.core.processes import Processes
+from whytransfer.data.loader import Order, Place
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rank-th of equal consecutive parts of each batch of an order.
+
+    Attributes:
+        order: Of the whole batches.
+        processes: Those that share them.
+    """
+
+    order: Order
+    processes: Processes
+
+    def batches(self, first_step: int) -> Iterator[list[Place]]:
+        """Yields this process's part of the batches from a step on, without end."""
+        rank, size = self.processes.rank, self.processes.size
+        for batch in self.order.batches(first_step):
+            length = len(batch) // size
+            yield batch[rank * length : (rank + 1) * length]
+
+
+def require_equal_parts(
+    where: str, batch_size: int, group_size: int | None, processes: Processes
+) -> None:
+    """Refuses a batch that the processes can't share equally, or not by whole groups.
+
+    Args:
+        where: What is run, for the message.
+        batch_size: Images per step, over all processes.
+        group_size: Images that share BatchNorm statistics; ``None`` means the whole batch.
+        processes: Those that share the batch.
+
+    Raises:
+        InputError: Names the field, and a value that works.
+    """
+    size = processes.size
+    if size == 1:
+        return
+    if batch_size % size:
+        step = size * (group_size or 1)
+        raise InputError(
+            f"{where}, field training.batch_size",
+            f"{batch_size} images can't be shared equally by {size} processes",
+            f"a multiple of {size}",
+            f"set training.batch_size={max(1, round(batch_size / step)) * step}",
+        )
+    part = batch_size // size
+    if group_size is None:
+        raise InputError(
+            f"{where}, field bn_group_size",
+            f"null means statistics of the whole batch, of which each of {size} processes holds "
+            f"{part} images",
+            f"a divisor of {part}",
+            f"set bn_group_size={part} on any number of processes, or run one process",
+        )
+    if part % group_size:
+        fitting = max(n for n in range(1, min(part, group_size) + 1) if part % n == 0)
+        raise InputError(
+            f"{where}, field bn_group_size",
+            f"each of {size} processes holds {part} of {batch_size} images, which is no multiple "
+            f"of groups of {group_size}",
+            f"a divisor of {part}: no group is spread over processes",
+            f"set bn_group_size={fitting}, or training.batch_size={size * group_size} or a "
+            f"multiple of it, or run {max(1, batch_size // group_size)} processes or fewer",
+        )

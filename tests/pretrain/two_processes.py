@@ -1,0 +1,91 @@
+"""What torchrun runs for test_processes.py, in each of its processes.
+
+Arguments: a folder that holds the data and a store of one process's unfinished run. Writes what
+each process saw to ``seen-RANK.json``.
+"""
+
+import json
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from whytransfer.core.processes import here
+from whytransfer.core.stage import Execution
+from whytransfer.core.store import Store
+from whytransfer.data.dataset import from_spec
+from whytransfer.pretrain import stage
+from whytransfer.train import loop
+
+STEPS = 50
+SETTINGS = {
+    "architecture": {"name": "resnet10", "width": 8, "stem_pool": False},
+    "augmentation": {"crop_px": 24},
+    "bn_group_size": 4,
+    "num_keys": 64,
+    "num_dims": 16,
+    "momentum": 0.9,
+    "training": {
+        "epochs": None,
+        "steps": STEPS,
+        "batch_size": 16,
+        "precision": "64-true",
+        "sgd": {"lr": 0.05},
+        "log_every_steps": 1,
+        "checkpoint_every_steps": 15,
+    },
+}
+
+
+def train(store: Path, data: Path, workers: int = 0):
+    """Runs, or goes on with, the training whose result is compared; keeps its checkpoints."""
+    Store.drop_work = lambda self, fingerprint: None
+    dataset = from_spec({"format": "imagefolder", "root": str(data)}, None, "test")
+    config = stage.resolve("moco_v2", SETTINGS, "test")
+    execution = Execution(progress=False, device="cpu", workers=workers)
+    return stage.run("moco_v2", dataset, config, seed=0, store=Store(store), execution=execution)
+
+
+@contextmanager
+def signal_at(step: int, rank: int):
+    """Sends one process a signal in its n-th step from here on."""
+    calls, numbers = [], loop.numbers
+
+    def signalling(scalars):
+        calls.append(step)
+        if len(calls) == step and here().rank == rank:
+            signal.raise_signal(signal.SIGTERM)
+        return numbers(scalars)
+
+    loop.numbers = signalling
+    try:
+        yield
+    finally:
+        loop.numbers = numbers
+
+
+def stopped(step: int, rank: int, **where) -> str:
+    """Trains until a signal comes to one of the processes; returns how that ended here."""
+    try:
+        with signal_at(step, rank):
+            train(**where)
+    except loop.Interrupted as end:
+        return str(end)
+    return "not stopped"
+
+
+def main(folder: Path) -> None:
+    data, seen = folder / "data", {}
+    seen["whole"] = str(train(folder / "two", data).path)
+    # Stopped at a checkpoint's step and between two, by a signal to either process.
+    again = {"store": folder / "again", "data": data}
+    seen["stops"] = [stopped(7, 1, **again), stopped(8, 0, **again), stopped(1, 1, **again)]
+    seen["again"] = str(train(**again, workers=1).path)
+    seen["one_to_two"] = str(train(folder / "one_to_two", data).path)
+    seen["unfinished"] = stopped(20, 0, store=folder / "two_to_one", data=data)
+    seen["found"] = str(train(folder / "two", data).path)
+    (folder / f"seen-{here().rank}.json").write_text(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,158 @@
+"""Runs that can't go on say why, and what to change; asked-for kernels are put back."""
+
+import re
+
+import pytest
+import torch
+from tests.train.small_learner import TRAINING, Batch, SmallLearner, batches, run_in
+from torch import nn
+
+from whytransfer import cli
+from whytransfer.core.errors import InputError
+from whytransfer.core.processes import FailedElsewhere
+from whytransfer.core.stage import Execution
+from whytransfer.train.loop import TrainingError, fit
+from whytransfer.train.memory import enough_memory
+
+CPU = torch.device("cpu")
+
+
+class Numbered(Batch):
+    """A batch that knows the numbers of its images in the data."""
+
+    indices = torch.tensor([31, 7, 20, 4, 15, 16, 23, 42, 108, 9])
+
+
+def numbered(first_step):
+    for batch in batches(first_step):
+        yield Numbered(batch.images, batch.labels)
+
+
+class Diverging(SmallLearner):
+    """Its loss is no number at step 2."""
+
+    def loss(self, batch, context):
+        scalars = super().loss(batch, context)
+        return {**scalars, "loss": scalars["loss"] * (float("inf") if context.step == 2 else 1)}
+
+
+def test_a_loss_that_is_not_finite_names_the_images_of_its_batch(tmp_path):
+    with pytest.raises(TrainingError) as caught:
+        fit(Diverging(), numbered, TRAINING, run_in(tmp_path))
+    message = str(caught.value)
+    assert "the loss is inf at step 2 (learning rate" in message
+    assert "; a batch of 10 images, numbers 31, 7, 20, 4, 15, 16, 23, 42, ...)" in message
+    assert "last good checkpoint: none yet" in message
+
+
+def test_a_batch_without_numbers_is_not_named(tmp_path):
+    with pytest.raises(TrainingError, match=r"at step 2 \(learning rate [^;]*\); last good"):
+        fit(Diverging(), batches, TRAINING, run_in(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        RuntimeError("[enforce fail] . DefaultCPUAllocator: not enough memory: you tried"),
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+    ],
+)
+def test_too_little_memory_names_settings_that_need_less(error):
+    with pytest.raises(InputError) as caught, enough_memory(TRAINING, CPU):
+        raise error
+    message = str(caught.value)
+    assert message.startswith("training.batch_size: is 4, for which cpu has too little memory")
+    assert "training.batch_size=2 and half of training.sgd.lr" in message
+    assert "training.precision=bf16-mixed" in message
+
+
+def test_advice_leaves_out_what_is_done_already():
+    small = TRAINING.model_copy(update={"batch_size": 1, "precision": "bf16-mixed"})
+    with pytest.raises(InputError) as caught, enough_memory(small, CPU):
+        raise MemoryError
+    assert not re.search("batch_size=|precision", str(caught.value))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), OSError(2, "no such file")])
+def test_other_errors_stay_what_they_are(error):
+    with pytest.raises(type(error)) as caught, enough_memory(TRAINING, CPU):
+        raise error
+    assert caught.value is error
+
+
+class Huge(SmallLearner):
+    """Asks for more memory than any machine has."""
+
+    def loss(self, batch, context):
+        torch.empty(1 << 60, dtype=torch.uint8)
+        return super().loss(batch, context)
+
+
+def test_a_step_without_enough_memory_is_one_clear_error(tmp_path):
+    with pytest.raises(InputError, match=r"training.batch_size: is 4, .* too little memory"):
+        fit(Huge(), batches, TRAINING, run_in(tmp_path))
+
+
+class Watching(nn.Module):
+    """Keeps which kernels its loss was computed under."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def loss(self, batch, context):
+        cudnn = torch.backends.cudnn
+        asked = torch.are_deterministic_algorithms_enabled()
+        self.seen = asked, cudnn.deterministic, cudnn.benchmark
+        return {"loss": self.weight}
+
+    def after_step(self):
+        pass
+
+
+def kernels():
+    cudnn = torch.backends.cudnn
+    enabled = torch.are_deterministic_algorithms_enabled()
+    return enabled, cudnn.deterministic, cudnn.benchmark
+
+
+def test_deterministic_kernels_are_used_where_asked_for_and_nowhere_else(tmp_path):
+    before, model = kernels(), Watching()
+    fit(model, batches, TRAINING, run_in(tmp_path / "plain"))
+    assert model.seen == before
+    execution = Execution(progress=False, deterministic=True)
+    fit(model, batches, TRAINING, run_in(tmp_path / "same", execution=execution))
+    assert model.seen == (True, True, False)
+    assert kernels() == before
+
+
+def test_the_compiled_step_is_asked_for_by_name(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
+    fit(SmallLearner(), batches, TRAINING, run_in(tmp_path / "never"))
+    assert compiled == []
+    always = TRAINING.model_copy(update={"compile": "always"})
+    fit(SmallLearner(), batches, always, run_in(tmp_path / "always"))
+    assert len(compiled) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (TrainingError("small: the loss is nan"), 1, "error: small: the loss is nan\n"),
+        (InputError("here", "nothing"), 2, "error: here: nothing\n"),
+        (FailedElsewhere("process 1"), 1, ""),
+    ],
+)
+def test_the_command_line_says_it_in_one_line(monkeypatch, capsys, error, status, text):
+    def app():
+        raise error
+
+    monkeypatch.setattr(cli, "app", app)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == status
+    assert capsys.readouterr() == ("", text)
