@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from whytransfer.ops import contrast
-from whytransfer.ops.contrast import contrastive_loss, supervised_contrastive_loss
+from whytransfer.ops.contrast import contrastive_loss, found_among, supervised_contrastive_loss
 
 
 def _units(seed, *shape):
@@ -258,3 +258,22 @@ def test_the_gradient_is_scaled_by_what_comes_from_above():
         (factor * contrastive_loss(query, key, queue, 0.2).loss).backward()
         gradients.append(query.grad)
     torch.testing.assert_close(gradients[1], 3 * gradients[0])
+
+
+def test_keys_found_among_those_of_the_batch_by_plain_loops():
+    generator = torch.Generator().manual_seed(3)
+    keys = normalize(torch.randn(12, 5, generator=generator), dim=1)
+    own = torch.arange(4, 8)
+    queries = normalize(keys[own] + 0.4 * torch.randn(4, 5, generator=generator), dim=1)
+    labels = torch.arange(12) % 3
+    for with_labels in (False, True):
+        found = 0
+        for row, mine in enumerate(own.tolist()):
+            others = [
+                k for k in range(12)
+                if k != mine and not (with_labels and labels[k] == labels[mine])
+            ]  # fmt: skip
+            found += all(queries[row] @ keys[mine] > queries[row] @ keys[k] for k in others)
+        given = (labels[own], labels) if with_labels else ()
+        assert found_among(queries, keys, own, *given).item() == found / 4
+        assert 0 < found < 4 or with_labels

@@ -71,6 +71,32 @@ def contrastive_loss(
     return _contrast(query_ND, case, losses_N, gradient_ND, queue.nearest_N)
 
 
+@torch.no_grad()
+def found_among(
+    query_ND: Tensor,
+    keys_MD: Tensor,
+    own_N: Tensor,
+    labels_N: Tensor | None = None,
+    key_labels_M: Tensor | None = None,
+) -> Tensor:
+    """Which share of queries, in [0, 1], is most similar to its own among keys of one encoder?
+
+    Args:
+        query_ND: Queries.
+        keys_MD: Keys that one encoder made at one time, each query's own among them.
+        own_N: Which of the keys is each query's own.
+        labels_N: Each query's label; keys of the same label, but for its own, are left out.
+        key_labels_M: Each key's label.
+    """
+    with torch.autocast(query_ND.device.type, enabled=False):
+        similarity_NM = query_ND.float() @ keys_MD.float().T
+    own_similarity_N1 = similarity_NM.gather(1, own_N[:, None])
+    beaten_NM = similarity_NM < own_similarity_N1
+    if labels_N is not None and key_labels_M is not None:
+        beaten_NM |= labels_N[:, None] == key_labels_M[None, :]
+    return beaten_NM.scatter(1, own_N[:, None], True).all(dim=1).float().mean()
+
+
 def supervised_contrastive_loss(
     query_ND: Tensor,
     key_ND: Tensor,

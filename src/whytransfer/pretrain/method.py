@@ -102,12 +102,14 @@ class Method(nn.Module):
         NEEDS_LABELS: Whether every image must have a label.
         NUM_VIEWS: Augmented views per image.
         ACCURACY: What the scalar ``accuracy`` of the loss measures, as records name it.
+        FURTHER: Scalars of the loss, in [0, 1], that records hold beside it.
     """
 
     TRAINS: ClassVar[bool] = True
     NEEDS_LABELS: ClassVar[bool] = False
     NUM_VIEWS: ClassVar[int] = 1
     ACCURACY: ClassVar[str] = "accuracy"
+    FURTHER: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod

@@ -318,10 +318,16 @@ def _provenance(step: Step) -> dict[str, Any]:
 def _metrics(method: type[Method], result: FitResult, num_images: int) -> tuple[Metric, ...]:
     """Reports the means over the last tenth of the steps."""
     why = "none: one training run"
-    loss, accuracy = result.means["loss"], 100 * result.means["accuracy"]
+    loss = result.means["loss"]
+    shares = {method.ACCURACY: "accuracy", **{name: name for name in method.FURTHER}}
     return (
         Metric(name="loss", value=loss, n=num_images, higher_is_better=False, interval=why),
-        Metric(name=method.ACCURACY, value=accuracy, unit="%", n=num_images, interval=why),
+        *(
+            Metric(
+                name=name, value=100 * result.means[scalar], unit="%", n=num_images, interval=why
+            )
+            for name, scalar in shares.items()
+        ),
     )
 
 

@@ -11,7 +11,7 @@ from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import assumed
 from whytransfer.core.errors import InputError
 from whytransfer.data.augmentation import MOCO_V1, Augmentation
-from whytransfer.ops.contrast import Contrast
+from whytransfer.ops.contrast import Contrast, found_among
 from whytransfer.pretrain.method import Method, Setting, TrainedConfig, ViewBatch
 from whytransfer.pretrain.parts.heads import Embedding, linear_head, mlp_head
 from whytransfer.pretrain.parts.momentum import follow, follower_of
@@ -104,6 +104,7 @@ class Discrimination(Method):
 
     NUM_VIEWS: ClassVar[int] = 2
     ACCURACY: ClassVar[str] = "keys_found"
+    FURTHER: ClassVar[tuple[str, ...]] = ("batch_keys_found",)
 
     def __init__(self, config: DiscriminationConfig, backbone: Backbone, setting: Setting) -> None:
         super().__init__()
@@ -141,7 +142,13 @@ class Discrimination(Method):
             )  # fmt: skip
 
     def loss(self, batch: ViewBatch, context: Context) -> dict[str, Tensor]:
-        """Returns the contrastive loss and the share of keys found."""
+        """Returns the contrastive loss, and how many keys were found.
+
+        ``accuracy`` is the share found in the queue, as the reference reports it. The queue's keys
+        are of earlier encoders; while the encoder moves fast a new key stands out from them
+        without any likeness to its query. ``batch_keys_found`` is the share found among the new
+        keys of the batch, which one encoder made: chance is one in the batch.
+        """
         query_view, key_view = batch.views
         queries = self.query_encoder(query_view)
         with torch.no_grad():
@@ -149,8 +156,12 @@ class Discrimination(Method):
             all_keys = self._keys(key_view, context)
         contrast = self.contrast(queries, _own(all_keys, context), batch.labels)
         labels = batch.labels
-        self.queue.enqueue(all_keys, None if labels is None else _all(labels, context))
-        return {"loss": contrast.loss, "accuracy": contrast.keys_found}
+        all_labels = None if labels is None else _all(labels, context)
+        self.queue.enqueue(all_keys, all_labels)
+        own = _own(torch.arange(len(all_keys), device=all_keys.device), context)
+        known = (labels, all_labels) if self.NEEDS_LABELS else (None, None)
+        found = found_among(queries, all_keys, own, *known)
+        return {"loss": contrast.loss, "accuracy": contrast.keys_found, "batch_keys_found": found}
 
     @abstractmethod
     def contrast(self, queries: Tensor, keys: Tensor, labels: Tensor | None) -> Contrast:
