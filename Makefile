@@ -37,6 +37,7 @@ check: setup
 	$(BIN)/python -m pytest -q tests/ratchets -n $(JOBS)
 
 bench: setup
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'
 	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file --json || exit 1; done
 
 clean:

@@ -8,9 +8,12 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 DRAWS = 2000
 """Resampled sets of rounds behind an interval."""
@@ -28,9 +31,14 @@ def time_once(work: Callable[[], object]) -> float:
 
 def compare(works: dict[str, Callable[[], object]], rounds: int) -> Times:
     """Times every piece once per round, in turns, after one round that is not counted."""
+    return measure({name: partial(time_once, work) for name, work in works.items()}, rounds)
+
+
+def measure(works: Mapping[str, Callable[[], float]], rounds: int) -> Times:
+    """Asks every piece for its own seconds once per round, in turns, after a round not counted."""
     for work in works.values():
         work()
-    rounds_of_times = [[time_once(work) for work in works.values()] for _ in range(rounds)]
+    rounds_of_times = [[work() for work in works.values()] for _ in range(rounds)]
     return dict(zip(works, map(list, zip(*rounds_of_times, strict=True)), strict=True))
 
 
@@ -79,10 +87,15 @@ def ratio(times: Times, peer: str, ours: str) -> float:
 
 
 def interval(times: Times, peer: str, ours: str) -> tuple[float, float]:
-    """Returns the 95 % interval of :func:`ratio`, by resampling the rounds."""
+    """Returns the 95 % interval of :func:`ratio`."""
     found = [a / b for a, b in zip(times[peer], times[ours], strict=True)]
+    return bootstrap(found, statistics.median)
+
+
+def bootstrap(rounds: Sequence[Any], of: Callable[[Any], float]) -> tuple[float, float]:
+    """Returns the 95 % interval of what is told of a set of rounds, by resampling the rounds."""
     generator = random.Random(0)
-    draws = sorted(statistics.median(generator.choices(found, k=len(found))) for _ in range(DRAWS))
+    draws = sorted(of(generator.choices(rounds, k=len(rounds))) for _ in range(DRAWS))
     return draws[round(0.025 * (DRAWS - 1))], draws[round(0.975 * (DRAWS - 1))]
 
 
@@ -94,6 +107,11 @@ def ratios(times: Times, wanted: Mapping[str, tuple[str, str]]) -> dict[str, dic
             name: [round(end, 3) for end in interval(times, *pair)] for name, pair in wanted.items()
         },
     }
+
+
+def rates(times: Times, count: int) -> dict[str, float]:
+    """Returns how many of what every piece works on, ``count`` in a round, it does per second."""
+    return {name: round(count / statistics.median(found), 1) for name, found in times.items()}
 
 
 def merge(*results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -115,12 +133,39 @@ def machine() -> str:
     return f"{name}, {cores} cores"
 
 
-def report(result: dict[str, object]) -> None:
-    """Prints a result: one JSON object with ``--json``, else a line per entry."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--json", action="store_true")
-    result = {"machine": machine(), **result}
-    if parser.parse_known_args()[0].json:
+def capability() -> dict[str, Any]:
+    """Says what the processor computes fast: its vectors as torch names them, and bfloat16."""
+    cpu: Any = torch.cpu
+    native = cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
+    return {"cpu": torch.backends.cpu.get_cpu_capability(), "native_bfloat16": bool(native)}
+
+
+def parser(text: str | None, rounds: int, threads: int = 2) -> argparse.ArgumentParser:
+    """Returns the options that every benchmark has; the threads are ours, not OMP_NUM_THREADS."""
+    found = argparse.ArgumentParser(
+        description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    found.add_argument("--json", action="store_true", help="print one JSON object")
+    found.add_argument("--rounds", type=int, default=rounds)
+    found.add_argument("--threads", type=int, default=threads)
+    return found
+
+
+def report(result: Mapping[str, object]) -> None:
+    """Prints a result: one JSON object with ``--json``, else a line per entry.
+
+    ``intervals`` are 95 % intervals of the medians in ``ratios``, by resampling the rounds.
+    """
+    where = {
+        "machine": machine(),
+        "capability": capability(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--json", action="store_true")
+    result = {**where, **result}
+    if options.parse_known_args()[0].json:
         print(json.dumps(result))
         return
     for name, value in result.items():
