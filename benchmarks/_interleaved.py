@@ -140,13 +140,16 @@ def capability() -> dict[str, Any]:
     return {"cpu": torch.backends.cpu.get_cpu_capability(), "native_bfloat16": bool(native)}
 
 
-def parser(text: str | None, rounds: int, threads: int = 2) -> argparse.ArgumentParser:
-    """Returns the options that every benchmark has; the threads are ours, not OMP_NUM_THREADS."""
+def parser(
+    text: str | None, rounds: int | None = None, threads: int = 2
+) -> argparse.ArgumentParser:
+    """Returns the options that benchmarks share; OMP_NUM_THREADS does not count beside them."""
     found = argparse.ArgumentParser(
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     found.add_argument("--json", action="store_true", help="print one JSON object")
-    found.add_argument("--rounds", type=int, default=rounds)
+    if rounds is not None:
+        found.add_argument("--rounds", type=int, default=rounds)
     found.add_argument("--threads", type=int, default=threads)
     return found
 

@@ -1,12 +1,15 @@
-"""What one process of a training runs: a few steps of the library's loop; rank 0 writes the pace.
+"""What one process of a training runs: the library's loop, in blocks of steps, each when called.
 
-Started by ``scaling.py``, alone or under torchrun: the recipe is the same, and each process gets
-its part of every batch.
+Started by ``scaling.py``: the recipe is the same whatever the number of processes, and each gets
+its equal part of every batch. A training waits for its turn before each block, outside of what is
+timed, so that trainings of one and of two processes can take turns. The leader writes the seconds
+of a step, by the clock and of its own process's computing.
+
+    python benchmarks/_process_rate.py FOLDER ROUNDS
+
+Block n begins when the file FOLDER/n is there and ends with FOLDER/n.seconds; block 0 warms up.
 """
 
-import itertools
-import json
-import statistics
 import sys
 import tempfile
 import time
@@ -14,10 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from _moco import Case, config, views
+from _moco import R18, config, views
 
 from whytransfer.backbone.build import build as build_backbone
-from whytransfer.core.processes import here
+from whytransfer.core.processes import Processes, here
 from whytransfer.core.stage import Execution
 from whytransfer.pretrain.learner import Pretext
 from whytransfer.pretrain.method import Setting, ViewBatch
@@ -25,33 +28,26 @@ from whytransfer.pretrain.methods import moco_v2
 from whytransfer.train.loop import Run, fit
 from whytransfer.train.norm import convert_groups
 
-CASE = Case("r18", "resnet18", 64, 64, 4096, 32)
-WARM_UP, STEPS = 2, 8
+STEPS, POLL_SECONDS = 3, 0.005
 
 
 def main() -> None:
     torch.set_num_threads(1)
     processes = here()
-    recipe = config(CASE, WARM_UP + STEPS + 1, "auto", groups=True)
-    setting = Setting(num_images=CASE.num_keys)
+    folder, rounds = Path(sys.argv[1]), int(sys.argv[2])
+    recipe = config(R18, (rounds + 1) * STEPS + 1, "auto", groups=True)
+    setting = Setting(num_images=R18.num_keys)
     backbone = build_backbone(recipe.architecture, setting.stream("backbone"), recipe.preprocessing)
     convert_groups(backbone, recipe.bn_group_size)
     method = moco_v2.Method(recipe, backbone, setting)
-    part = CASE.batch_size // processes.size
-    mine = slice(processes.rank * part, (processes.rank + 1) * part)
-    first, second = (view[mine] for view in views(CASE))
-    batch = ViewBatch((first, second), None, torch.arange(CASE.batch_size)[mine])
-    asked: list[float] = []
 
     def batches(_first_step: int) -> Iterator[ViewBatch]:
-        for _ in range(WARM_UP + STEPS + 1):
-            asked.append(time.perf_counter())
-            yield batch
+        return _in_blocks(folder, rounds, processes)
 
-    with processes.together(), tempfile.TemporaryDirectory() as folder:
+    with processes.together(), tempfile.TemporaryDirectory() as work:
         run = Run(
-            work=Path(folder),
-            log=Path(folder, "training.jsonl"),
+            work=Path(work),
+            log=Path(work, "training.jsonl"),
             execution=Execution(progress=False, device="cpu"),
             seed=0,
             steps_per_epoch=10**6,
@@ -59,10 +55,26 @@ def main() -> None:
             processes=processes,
         )
         fit(Pretext(method), batches, recipe.training, run)
-    if processes.leads:
-        taken = [end - start for start, end in itertools.pairwise(asked)][WARM_UP:]
-        result = {"seconds_per_step": statistics.median(taken)}
-        Path(sys.argv[1]).write_text(json.dumps(result))
+
+
+def _in_blocks(folder: Path, rounds: int, processes: Processes) -> Iterator[ViewBatch]:
+    """Yields this process's part of the same batch, in blocks that wait for their turn."""
+    part = R18.batch_size // processes.size
+    mine = slice(processes.rank * part, (processes.rank + 1) * part)
+    first, second = (view[mine] for view in views(R18))
+    batch = ViewBatch((first, second), None, torch.arange(R18.batch_size)[mine])
+    for block in range(rounds + 1):
+        while not (folder / str(block)).exists():
+            time.sleep(POLL_SECONDS)
+        started, computed = time.perf_counter(), time.process_time()
+        for _ in range(STEPS):
+            yield batch
+        if processes.leads:  # asked for the next batch, so the last step is over
+            taken = time.perf_counter() - started, time.process_time() - computed
+            unfinished = folder / f"{block}.unfinished"
+            unfinished.write_text(" ".join(str(seconds / STEPS) for seconds in taken))
+            unfinished.rename(folder / f"{block}.seconds")
+    yield batch  # the last step ends the run, and is not timed
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from _interleaved import compare, ratio, report
+from _interleaved import compare, parser, ratios, report
 from PIL import Image, ImageFilter
 from torchvision import transforms as T
 
@@ -45,7 +45,7 @@ from whytransfer.data.views import (
 from whytransfer.data.world.photos import PHOTOGRAPHS
 from whytransfer.pretrain.views import Views, collate
 
-HEIGHT, WIDTH, FILE_BYTES, ROUNDS, COPIES = 375, 500, 42_000, 15, 4
+HEIGHT, WIDTH, FILE_BYTES, COPIES = 375, 500, 42_000, 4
 
 
 class PilBlur:
@@ -108,8 +108,9 @@ def parts(source: Source) -> dict[str, Callable[[], object]]:
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    options = parser(__doc__, rounds=15, threads=1).parse_args()
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         num_bytes = write_files(Path(folder))
         config = imagefolder.Config(root=folder, test=None)
@@ -135,18 +136,15 @@ def main() -> None:
             return batch
 
         works = {"pil": pil, "cpu": ours(crops_only=False), "crops": ours(crops_only=True)}
-        times = compare({**works, **parts(source)}, ROUNDS)
+        times = compare({**works, **parts(source)}, options.rounds)
     seconds = {name: statistics.median(found) / len(paths) for name, found in times.items()}
     report(
         {
-            "ratios": {
-                "cpu_vs_pil": round(ratio(times, "pil", "cpu"), 2),
-                "crops_vs_pil": round(ratio(times, "pil", "crops"), 2),
-            },
+            **ratios(times, {f"{name}_vs_pil": ("pil", name) for name in ("cpu", "crops")}),
             "images_per_second_and_core": {name: round(1 / seconds[name]) for name in works},
             "milliseconds_per_image": {name: round(1000 * t, 2) for name, t in seconds.items()},
             "kilobytes_per_file": round(num_bytes / len(paths) / 1000, 1),
-            "rounds": ROUNDS,
+            "rounds": options.rounds,
         }
     )
 

@@ -8,19 +8,19 @@ as well, which a profiler of tensors does not see. Each loss is measured in a pr
 """
 
 import multiprocessing
+import statistics
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from _interleaved import compare, ratio, report
+from _interleaved import compare, merge, parser, ratios, report
 from torch import Tensor
 
 from whytransfer.ops.contrast import contrastive_loss
 
 NUM_QUERIES, NUM_KEYS, NUM_DIMS, NUM_CLASSES, TEMPERATURE = 256, 65_536, 128, 1000, 0.2
-ROUNDS = 15
 
 
 def ours(query: Tensor, *given: Tensor) -> Tensor:
@@ -66,9 +66,9 @@ def work(loss: Callable[..., Tensor], given: list[Tensor]) -> Callable[[], tuple
     return once
 
 
-def extra_mb(name: str) -> float:
+def extra_mb(name: str, threads: int) -> float:
     """Measures the growth of this process at its peak, in MB; on Linux."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     small, full = inputs(8, 64), inputs(NUM_QUERIES, NUM_KEYS)
     work(LOSSES[name], small)()  # loads what torch loads at first use
     Path("/proc/self/clear_refs").write_text("5")
@@ -83,30 +83,34 @@ def _resident_mb(field: str) -> float:
     return int(kilobytes) * 1024 / 1e6
 
 
-def extra_mb_apart(name: str) -> float:
+def extra_mb_apart(name: str, threads: int) -> float:
     """Measures it in a new process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(extra_mb, name).result()
+        return pool.submit(extra_mb, name, threads).result()
 
 
 def main() -> None:
-    torch.set_num_threads(1)
+    options = parser(__doc__, rounds=15).parse_args()
+    torch.set_num_threads(options.threads)
     given = inputs(NUM_QUERIES, NUM_KEYS)
     works = {name: work(loss, given) for name, loss in LOSSES.items()}
     (loss, gradient), (expected, expected_gradient) = works["ours"](), works["naive"]()
-    extra = {name: extra_mb_apart(name) for name in LOSSES}
-    times = compare(works, ROUNDS)
+    extra = {name: extra_mb_apart(name, options.threads) for name in LOSSES}
+    times = compare(works, options.rounds)
+    found = merge(
+        ratios(times, {"vs_naive": ("naive", "ours")}),
+        {"ratios": {"extra_mb": round(extra["ours"], 1)}},
+    )
     report(
         {
-            "ratios": {
-                "vs_naive": round(ratio(times, "naive", "ours"), 2),
-                "extra_mb": round(extra["ours"], 1),
-            },
+            **found,
             "naive_extra_mb": round(extra["naive"], 1),
-            "milliseconds": {name: round(1e3 * min(times[name]), 1) for name in times},
+            "milliseconds": {
+                name: round(1e3 * statistics.median(found), 1) for name, found in times.items()
+            },
             "loss_difference": abs((loss - expected).item()),
             "largest_gradient_difference": (gradient - expected_gradient).abs().max().item(),
-            "threads": 1,
+            "rounds": options.rounds,
         }
     )
 

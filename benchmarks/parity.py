@@ -22,7 +22,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from _interleaved import report
+from _interleaved import parser, report
 from _moco import Case, config
 from numpy.typing import NDArray
 
@@ -150,19 +150,16 @@ def main() -> None:
             "seed_spread": round(float(np.ptp(curves["plain"], axis=0).mean()), 4),
             "steps": options.steps,
             "seeds": options.seeds,
-            "torch": torch.__version__,
         }
     )
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--figure", type=Path, default=None)
-    return parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--steps", type=int, default=300)
+    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--figure", type=Path, default=None)
+    return options.parse_args()
 
 
 def curve(data: Dataset, variant: Variant, steps: int, seed: int) -> NDArray[np.float64]:

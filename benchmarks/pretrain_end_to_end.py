@@ -9,15 +9,14 @@ computes on the same number of threads, with BatchNorm over the whole batch.
 ours       the library's own stage: its loader, its views on the CPU, its training loop, in the
            precision that ``auto`` settles on; under ``_fp32`` in float32
 reference  PIL decodes, two chains of torchvision transforms, DataLoader; the reference's step
-lightly    its MoCoV2Transform and its own recipe's step
+lightly    its LightlyDataset and MoCoV2Transform, DataLoader; the step of its documented example
 
-A round is one step of each, in turns, from asking for the batch on. Every image is read once only,
-so that nothing comes from our cache of decoded images (``cached_share``); later epochs of data that
-fit into it (512 MiB) are faster.
+A round is one step of each, in turns, from asking for the batch on. Ours reads no image twice, so
+nothing comes from our cache of decoded images; later epochs of data that fit into it (512 MiB) are
+faster. ``images_per_second`` has ours under both precisions, each with the peers of its own rounds.
 """
 
 import argparse
-import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,10 +25,10 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from _interleaved import Rounds, merge, ratios, report
+from _interleaved import Rounds, merge, parser, rates, ratios, report
 from _moco import LIGHTLY_ABSENT, R18, R50, Case, Lightly, Reference, config, lightly_installed
 from _pil import Folder, two_views
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from whytransfer.core.processes import ALONE
 from whytransfer.core.stage import Execution
@@ -87,9 +86,6 @@ def main() -> None:
     report(
         {
             **joined,
-            "cached_share": 0.0,
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
             "workers": 0,
             "rounds": options.rounds,
         }
@@ -97,11 +93,7 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=10)
-    return parser.parse_args()
+    return parser(__doc__, rounds=8).parse_args()
 
 
 def _compare(case: Case, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -109,23 +101,23 @@ def _compare(case: Case, options: argparse.Namespace) -> dict[str, dict[str, Any
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         mean_bytes = write_files(root, case, steps * case.batch_size)
-        peers = {"reference": _peer(root, case, Reference(case), two_views(case.size_px))}
+        photographs = root / "train" / "photographs"
+        images = Folder(photographs, two_views(case.size_px))
+        peers = {"reference": _peer(images, case, Reference(case))}
         if lightly_installed() and case is R18:
+            from lightly.data import LightlyDataset
             from lightly.transforms import MoCoV2Transform
 
             transform = MoCoV2Transform(input_size=case.size_px)
-            peers["lightly"] = _peer(root, case, Lightly(case), transform)
-        found, rates = [], {}
+            dataset = LightlyDataset(str(photographs), transform=transform)
+            peers["lightly"] = _peer(dataset, case, Lightly(case))
+        found, paces = [], {}
         for suffix, precision in (("", "auto"), ("_fp32", "32-true")):
-            rounds = _run(root, case, steps, precision, peers)
+            times = _run(root, case, steps, precision, peers).times
             wanted = {f"{case.name}_vs_{peer}{suffix}": (peer, "ours") for peer in peers}
-            found.append(ratios(rounds.times, wanted))
-            rates |= {
-                f"{case.name}_{piece}{suffix if piece == 'ours' else ''}":
-                round(case.batch_size / statistics.median(seconds), 1)
-                for piece, seconds in rounds.times.items()
-            }  # fmt: skip
-    return merge(*found, {"images_per_second": rates, "bytes_per_file": {case.name: mean_bytes}})
+            found.append(ratios(times, wanted))
+            paces[f"{case.name}{suffix}"] = rates(times, case.batch_size)
+    return merge(*found, {"images_per_second": paces, "bytes_per_file": {case.name: mean_bytes}})
 
 
 def _run(
@@ -143,14 +135,9 @@ def _run(
     return training.rounds
 
 
-def _peer(
-    root: Path, case: Case, peer: Reference | Lightly, transform: Callable[[Any], Any]
-) -> Callable[[], object]:
+def _peer(images: Dataset[Any], case: Case, peer: Reference | Lightly) -> Callable[[], object]:
     """Returns a step of a peer: its loader's next batch, and training on it."""
-    loader = DataLoader(
-        Folder(root / "train" / "photographs", transform),
-        case.batch_size, shuffle=True, drop_last=True,
-    )  # fmt: skip
+    loader = DataLoader(images, case.batch_size, shuffle=True, drop_last=True)
 
     def endless() -> Iterator[Any]:
         while True:
@@ -159,8 +146,9 @@ def _peer(
     batches = endless()
 
     def step() -> None:
-        query_images, key_images = next(batches)
-        peer.step((query_images, key_images))
+        batch = next(batches)
+        first, second = batch[0] if isinstance(peer, Lightly) else batch
+        peer.step((first, second))
 
     return step
 

@@ -2,12 +2,17 @@
 
     python benchmarks/pretrain_step.py --json
     python benchmarks/pretrain_step.py --device cuda --json
+    python benchmarks/pretrain_step.py --profile --json
 
 Views are made beforehand and none is read from a disk; see ``pretrain_end_to_end.py`` for all of
-it. Ours is the library's own training loop (normalising of uint8 images, logging and checks of the
-loss are part of the step), in the precision and memory format that ``auto`` settles on, and again
-in float32. The peers compute in float32, as they come, with BatchNorm over the whole batch; so does
-ours, except under ``_groups``, with the 4 (R18) or 2 (R50) groups that a run of ours would have.
+it. Everybody's step begins with the same views of 8 bits and normalises them itself: ours in the
+network, the peers by what ToTensor and Normalize do, once for the whole batch. Ours is the
+library's own training loop (logging and checks of the loss are part of the step), in the precision
+and memory format that ``auto`` settles on, and again in float32. The peers compute in float32, as
+they come, with BatchNorm over the whole batch; so does ours, except under ``_groups``, with the 4
+(R18) or 2 (R50) groups that a run of ours would have. ``images_per_second`` has the rates of each
+such variant and of the peers in its own rounds. ``--profile`` times nobody against us: it tells
+which share of our step is what (``shares``).
 
 r18  ResNet-18, views of 64 pixels, batch 128, 4,096 keys
 r50  ResNet-50, views of 224 pixels, batch 8, 65,536 keys; on a GPU batch 256
@@ -15,19 +20,18 @@ r50  ResNet-50, views of 224 pixels, batch 8, 65,536 keys; on a GPU batch 256
 
 import argparse
 import dataclasses
-import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import _profile
 import torch
-from _interleaved import Rounds, Times, merge, ratios, report
+from _interleaved import Rounds, Times, merge, parser, rates, ratios, report
 from _moco import (
     LIGHTLY_ABSENT,
     R18,
     R50,
     Case,
     Lightly,
-    Pair,
     Reference,
     config,
     lightly_installed,
@@ -53,6 +57,9 @@ def main() -> None:
     cases = [R18, R50]
     if options.device == "cuda":
         cases = [dataclasses.replace(R50, batch_size=256, group_size=32)]
+    if options.profile:
+        report({"shares": {case.name: _profile.shares(case) for case in cases}})
+        return
     results = [_compare(case, options) for case in cases]
     joined = merge(*results)
     if not lightly_installed():
@@ -61,48 +68,42 @@ def main() -> None:
     report(
         {
             **joined,
-            "torch": torch.__version__,
             "device": _device_name(options.device),
-            "threads": torch.get_num_threads(),
             "rounds": options.rounds,
         }
     )
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=10)
-    return parser.parse_args()
+    options = parser(__doc__, rounds=8)
+    options.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    options.add_argument("--profile", action="store_true", help="what our step spends, on a CPU")
+    found = options.parse_args()
+    if found.profile and found.device != "cpu":
+        options.error("--profile is for a CPU; with --device cuda the report has the shares")
+    return found
 
 
 def _compare(case: Case, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     device, name = options.device, case.name
-    pair = tuple(normalised(images, device) for images in views(case))
     makers: dict[str, Any] = {"reference": Reference}
     if lightly_installed() and (case is R18 or device == "cuda"):
         makers["lightly"] = Lightly
-    peers = {peer: _stepping(make(case, device), pair, device) for peer, make in makers.items()}
+    peers = {peer: _stepping(make(case, device), case) for peer, make in makers.items()}
     if device == "cuda":
         for peer, make in makers.items():
-            peers[f"{peer}_bf16"] = _stepping(make(case, device, amp=True), pair, device)
-    found, rates = [], {}
+            peers[f"{peer}_bf16"] = _stepping(make(case, device, amp=True), case)
+    found, paces = [], {}
     ours = {"": ("auto", False), "_fp32": ("32-true", False), "_groups": ("auto", True)}
     for suffix, (precision, groups) in ours.items():
         times = _times(case, options, peers, precision, groups)
         wanted = {f"{name}_vs_{peer}{suffix}": (peer, "ours") for peer in peers}
         found.append(ratios(times, wanted))
-        rates |= {
-            f"{name}_{piece}{suffix if piece == 'ours' else ''}":
-            round(case.batch_size / statistics.median(seconds), 1)
-            for piece, seconds in times.items()
-        }  # fmt: skip
+        paces[f"{name}{suffix}"] = rates(times, case.batch_size)
     settled = config(case, 1).training.precision
-    more = {"images_per_second": rates, "precision": {name: settled}}
+    more = {"images_per_second": paces, "precision": {name: settled}}
     if device == "cuda":
-        more |= {"gpu": _on_gpu(case, rates[f"{name}_ours"])}
+        more |= {"gpu": _on_gpu(case, paces[name]["ours"])}
     return merge(*found, more)
 
 
@@ -131,12 +132,13 @@ def _same(case: Case, count: int) -> Iterator[ViewBatch]:
         yield batch
 
 
-def _stepping(peer: Reference | Lightly, pair: Pair, device: str) -> Callable[[], object]:
-    """Returns one step of a peer, waited for; it has reported its loss, so a GPU has ended it."""
+def _stepping(peer: Reference | Lightly, case: Case) -> Callable[[], object]:
+    """Returns one step of a peer on views of 8 bits, waited for."""
+    first, second = views(case)
 
     def step() -> None:
-        peer.step(pair)
-        if device == "cuda":
+        peer.step((normalised(first, peer.device), normalised(second, peer.device)))
+        if peer.device == "cuda":
             torch.cuda.synchronize()
 
     return step

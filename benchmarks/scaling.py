@@ -2,34 +2,47 @@
 
     python benchmarks/scaling.py --json
 
-An exponent is the slope of log time over log quantity: 1 is proportional. MoCo v2 on a small
-network (ResNet-10, 16 channels wide), one thread; the rounds of all values are interleaved.
+An exponent is the slope of log time over log quantity: 1 is proportional. Times are those of steps
+inside the library's training loop, after it was set up and warmed up; the rounds of all values are
+interleaved. MoCo v2 in float32 on a small network (ResNet-10, 16 channels wide, 64 pixels, batch
+32, 4,096 keys; 256 for the images) where nothing else is said.
 
-exponent_images  an epoch, over the number of images
-exponent_keys    a step, over the length of the queue
+exponent_images  an epoch of JPEG files, over their number, from the first batch asked for to the
+                 end of the last step: without listing the files and building the network, with
+                 reading, decoding and views
+images_x10       how many times as long an epoch of ten times the images takes
+exponent_keys    a step, over the length of the queue: below 1, as the network takes the same
 exponent_batch   a step, over the images in it
 exponent_size    a step, over the side of the view: 2 is proportional to pixels
-images_x10       how many times as long an epoch of ten times the images takes
-two_processes    images per second of two processes (torchrun, gloo) over those of one, at one
-                 thread each, same recipe and global batch: ResNet-18 at 64 pixels, batch 64
+two_processes    images per second of two processes (gloo) over those of one, at one thread each:
+                 the step of ``pretrain_step.py`` (ResNet-18, 64 pixels, 4,096 keys, BatchNorm in
+                 groups of 32), 128 images in the global batch, so 64 in each of two processes;
+                 blocks of three steps in turns, in trainings that stay alive and wait between;
+                 ``seconds`` has those of a step, and those that process 0 computed in it
+
+All of it is on one thread a process, whatever OMP_NUM_THREADS says.
 """
 
 import argparse
-import json
+import itertools
 import os
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from _interleaved import compare, merge, ratios, report
-from _moco import Case, config, train, views
+from _interleaved import Times, bootstrap, measure, merge, parser, ratios, report
+from _moco import R18, Case, config, train, views
 
 from whytransfer.core.processes import ALONE
 from whytransfer.core.stage import Execution
@@ -37,69 +50,75 @@ from whytransfer.data.dataset import made
 from whytransfer.pretrain import stage
 from whytransfer.pretrain.method import ViewBatch
 
-SMALL = Case("small", "resnet10", 32, 32, 512, 16)
+SMALL = Case("small", "resnet10", 64, 32, 4096, 16)
 NETWORK = {"architecture": {"name": "resnet10", "width": 16}}
-IMAGES = (256, 768, 2560)
+IMAGES = (256, 800, 2560)
 KEYS = (4096, 16384, 65536)
 BATCHES = (16, 32, 64, 128)
 SIZES_PX = (32, 64, 96, 128)
-STEPS = 6
+WARM_UP, STEPS = 2, 6
 WORKER = Path(__file__).with_name("_process_rate.py")
+POLL_SECONDS = 0.005
 
 
 def main() -> None:
     options = _options()
     torch.set_num_threads(1)
-    results = [_images(options.rounds)]
+    results = [_two_processes(options.process_rounds), _images(options.rounds)]
     for name, values, case in (
         ("exponent_keys", KEYS, lambda value: _with(num_keys=value)),
         ("exponent_batch", BATCHES, lambda value: _with(batch_size=value)),
         ("exponent_size", SIZES_PX, lambda value: _with(size_px=value)),
     ):
-        works = {str(value): _steps(case(value)) for value in values}
-        results.append(_exponent(name, values, compare(works, options.rounds)))
-    results.append(_two_processes(options.process_rounds))
-    report({**merge(*results), "torch": torch.__version__, "threads": 1, "rounds": options.rounds})
+        works = {str(value): partial(_step, case(value)) for value in values}
+        results.append(_exponent(name, values, measure(works, options.rounds)))
+    report({**merge(*results), "rounds": options.rounds, "process_rounds": options.process_rounds})
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--process-rounds", type=int, default=3)
-    return parser.parse_args()
+    options = parser(__doc__, rounds=5, threads=1)
+    options.add_argument("--process-rounds", type=int, default=10)
+    found = options.parse_args()
+    if found.threads != 1:
+        options.error("this benchmark is about one thread a process: leave --threads away")
+    return found
 
 
 def _with(**values: Any) -> Case:
     return Case(**{**vars(SMALL), **values})
 
 
-def _steps(case: Case) -> Callable[[], object]:
-    """Returns a training of a few steps on views made beforehand."""
-    recipe = config(case, STEPS, "32-true", **NETWORK)
+def _step(case: Case) -> float:
+    """Trains a few steps on views made beforehand; returns the median seconds of a step."""
+    total = WARM_UP + STEPS + 1  # the last one is not ended by another request
     batch = ViewBatch(views(case), None, torch.arange(case.batch_size))
+    asked: list[float] = []
 
-    def batches(first_step: int) -> Iterator[ViewBatch]:
-        return iter([batch] * (STEPS - first_step))
+    def batches(_first_step: int) -> Iterator[ViewBatch]:
+        for _ in range(total):
+            asked.append(time.perf_counter())
+            yield batch
 
-    return lambda: train(recipe, batches, "cpu")
+    train(config(case, total, "32-true", **NETWORK), batches, "cpu")
+    taken = [end - start for start, end in itertools.pairwise(asked)]
+    return statistics.median(taken[WARM_UP:])
 
 
-def _slope(values: tuple[int, ...], seconds: list[float]) -> float:
-    slope, _ = np.polyfit(np.log(values), np.log(seconds), 1)
+def _slope(values: Sequence[int], rounds: Sequence[Sequence[float]]) -> float:
+    """Returns the slope through the medians of rounds, each of which has a time for every value."""
+    medians = [statistics.median(times) for times in zip(*rounds, strict=True)]
+    slope, _ = np.polyfit(np.log(values), np.log(medians), 1)
     return float(slope)
 
 
-def _exponent(
-    name: str, values: tuple[int, ...], times: dict[str, list[float]]
-) -> dict[str, dict[str, Any]]:
-    """Returns the slope through the medians, and the range of the rounds' slopes."""
-    medians = [statistics.median(times[str(value)]) for value in values]
-    slopes = [_slope(values, list(row)) for row in zip(*times.values(), strict=True)]
+def _exponent(name: str, values: tuple[int, ...], times: Times) -> dict[str, dict[str, Any]]:
+    rounds = list(zip(*times.values(), strict=True))
+    ends = bootstrap(rounds, partial(_slope, values))
+    seconds = {value: round(statistics.median(found), 5) for value, found in times.items()}
     return {
-        "ratios": {name: round(_slope(values, medians), 3)},
-        "intervals": {name: [round(min(slopes), 3), round(max(slopes), 3)]},
-        "seconds": {name: dict(zip(map(str, values), (round(m, 4) for m in medians), strict=True))},
+        "ratios": {name: round(_slope(values, rounds), 3)},
+        "intervals": {name: [round(end, 3) for end in ends]},
+        "seconds": {name: seconds},
     }
 
 
@@ -113,6 +132,19 @@ def write_images(root: Path, count: int) -> None:
         cv2.imwrite(str(folder / f"{number:05}.jpg"), pixels)
 
 
+class Timed(stage.Pretraining):
+    """Our stage, of whose training the first epoch is timed."""
+
+    seconds: float
+
+    def _batches(self, first_step: int) -> Iterator[ViewBatch]:
+        upcoming = super()._batches(first_step)
+        started = time.perf_counter()
+        yield from itertools.islice(upcoming, self.order.steps_per_epoch)
+        self.seconds = time.perf_counter() - started  # asked again, so the last step is over
+        yield from upcoming
+
+
 def _images(rounds: int) -> dict[str, dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         works = {}
@@ -120,53 +152,104 @@ def _images(rounds: int) -> dict[str, dict[str, Any]]:
             root = Path(folder, str(count))
             write_images(root, count)
             works[str(count)] = _epoch(root, count)
-        times = compare(works, rounds)
+        times = measure(works, rounds)
     few, many = str(IMAGES[0]), str(IMAGES[-1])
     return merge(
         _exponent("exponent_images", IMAGES, times), ratios(times, {"images_x10": (many, few)})
     )
 
 
-def _epoch(root: Path, count: int) -> Callable[[], object]:
-    """Returns one epoch of the real stage, with all that it does before and after."""
-    recipe = config(SMALL, count // SMALL.batch_size, "32-true", **NETWORK)
+def _epoch(root: Path, count: int) -> Callable[[], float]:
+    """Returns a training by the real stage, which gives the seconds of its first epoch."""
+    steps = count // SMALL.batch_size + 1  # of a second epoch, for its request ends the first
+    recipe = config(_with(num_keys=IMAGES[0]), steps, "32-true", **NETWORK)
     data = made(root, {"format": "imagefolder", "test": None}, "benchmark")
     step = stage.step_for("moco_v2", data.fingerprint, recipe, 0)
 
-    def work() -> None:
+    def work() -> float:
         quiet = Execution(progress=False, device="cpu")
         with tempfile.TemporaryDirectory() as folder:
             payload = Path(folder, "payload")
             payload.mkdir()
-            training = stage.Pretraining(step, recipe, data, quiet, ALONE)
+            training = Timed(step, recipe, data, quiet, ALONE)
             training.compute(payload, Path(folder))
+        return training.seconds
 
     return work
 
 
 def _two_processes(rounds: int) -> dict[str, dict[str, Any]]:
-    """Times one process and two, in turns."""
-    times: dict[str, list[float]] = {"one": [], "two": []}
-    for _ in range(rounds):
-        for name, count in (("one", 1), ("two", 2)):
-            times[name].append(_seconds_per_step(count))
+    """Times a training of one process and one of two, in turns."""
+    with ExitStack() as stack:
+        trainings = {
+            name: Training(count, rounds, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+            for name, count in (("one", 1), ("two", 2))
+        }
+        for training in trainings.values():
+            stack.callback(training.stop)
+        for training in trainings.values():
+            training.block(0)
+        blocks = [
+            {name: each.block(1 + number) for name, each in trainings.items()}
+            for number in range(rounds)
+        ]
+    times = {name: [block[name][0] for block in blocks] for name in trainings}
+    seconds = {
+        kind: {
+            name: round(statistics.median(block[name][number] for block in blocks), 4)
+            for name in trainings
+        }
+        for number, kind in enumerate(("two_processes", "two_processes_computing"))
+    }
     found = ratios(times, {"two_processes": ("one", "two")})
-    return merge(found, {"seconds": {k: round(statistics.median(v), 4) for k, v in times.items()}})
+    return merge(found, {"seconds": seconds, "global_batch": {"two_processes": R18.batch_size}})
 
 
-def _seconds_per_step(num_processes: int) -> float:
-    """Runs the worker under torchrun and returns its median seconds per step."""
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder, "seconds.json")
-        command = [
-            sys.executable, "-m", "torch.distributed.run", "--standalone",
-            f"--nproc-per-node={num_processes}", str(WORKER), str(result),
-        ]  # fmt: skip
-        if num_processes == 1:
-            command = [sys.executable, str(WORKER), str(result)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
-        return float(json.loads(result.read_text())["seconds_per_step"])
+class Training:
+    """A training of some processes that goes on when told to; see ``_process_rate.py``."""
+
+    def __init__(self, count: int, rounds: int, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            port = taken.getsockname()[1]
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, str(WORKER), str(folder), str(rounds)],
+                env=_environment(rank, count, port),
+                stdout=sys.stderr,
+            )
+            for rank in range(count)
+        ]
+
+    def block(self, number: int) -> tuple[float, float]:
+        """Trains a block; returns a step's seconds by the clock, and of computing, in process 0."""
+        (self.folder / str(number)).touch()
+        found = self.folder / f"{number}.seconds"
+        while not found.exists():
+            if any(process.poll() for process in self.processes):
+                raise SystemExit("a process of the training failed; it says why above")
+            time.sleep(POLL_SECONDS)
+        by_the_clock, computing = found.read_text().split()
+        return float(by_the_clock), float(computing)
+
+    def stop(self) -> None:
+        """Waits until it has ended; one that still has blocks to train is killed."""
+        for process in self.processes:
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _environment(rank: int, count: int, port: int) -> dict[str, str]:
+    """Returns what torchrun would set."""
+    found = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    return {
+        **os.environ, **{name: str(value) for name, value in found.items()},
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -353,7 +354,7 @@ def test_a_queue_longer_than_the_data_is_warned_of_and_not_refused(caplog):
         moco_v2.Method.check(config, Setting(1024), "pretrain moco_v2")
         assert caplog.messages == []
         moco_v2.Method.check(config, Setting(1000), "pretrain moco_v2")
-        exemplar_v2.Method.check(config, Setting(1000), "pretrain exemplar_v2")
+        exemplar_v2.Method.check(config, Setting(1000, 10), "pretrain exemplar_v2")
     assert caplog.messages == [
         "pretrain moco_v2, field num_keys: a queue of 1024 keys is longer than the data of 1000 "
         "images, so for every query it holds earlier keys of the same image, and these are "
@@ -362,6 +363,14 @@ def test_a_queue_longer_than_the_data_is_warned_of_and_not_refused(caplog):
         "1000 images, so for every query it holds earlier keys of the same image; num_keys=768 "
         "holds none twice",
     ]
+
+
+@pytest.mark.parametrize("module", [exemplar_v1, exemplar_v2, supcon_queue_v2], ids=_name)
+def test_one_class_is_too_few_where_labels_are_used(module):
+    config = module.Config(num_keys=256)
+    with pytest.raises(InputError, match=r"1 class; expected at least 2 .* moco_v2"):
+        module.Method.check(config, Setting(1000, 1), "pretrain")
+    module.Method.check(config, Setting(1000, 2), "pretrain")
 
 
 @pytest.mark.parametrize("module", [moco_v2, exemplar_v2, supcon_queue_v2], ids=_name)
@@ -386,10 +395,32 @@ def test_defaults_of_v1_and_the_papers_open_ones_are_marked(module):
     training = config.training
     assert (training.epochs, training.batch_size, training.sgd.lr) == (200, 256, 0.03)
     assert (training.sgd.momentum, training.sgd.weight_decay) == (0.9, 1e-4)
-    # lr · 0.1 from epoch 120 on, and again from 160 on.
-    factors = [training.schedule.factor(epoch * 5, 1000, 5) for epoch in (119, 120, 159, 160, 199)]
-    assert factors == pytest.approx([1, 0.1, 0.1, 0.01, 0.01])
     _marks_what_is_open(config)
+
+
+def _learning_rates(training, steps_per_epoch):
+    total = training.total_steps(steps_per_epoch)
+    factors = (training.schedule.factor(step, total, steps_per_epoch) for step in range(total))
+    return [training.sgd.lr * factor for factor in factors]
+
+
+@pytest.mark.parametrize("steps_per_epoch", [1, 3])
+def test_the_learning_rate_of_every_step_is_the_references(steps_per_epoch):
+    first, second = [], []
+    for epoch in range(200):
+        lr = 0.03
+        if epoch >= 120:
+            lr = lr * 0.1
+        if epoch >= 160:
+            lr = lr * 0.1
+        first += [lr] * steps_per_epoch
+        second += [0.03 * 0.5 * (1 + math.cos(math.pi * epoch / 200))] * steps_per_epoch
+    for module in (moco_v1, exemplar_v1):
+        found = _learning_rates(module.Config().training, steps_per_epoch)
+        assert found == pytest.approx(first, rel=1e-12)
+    for module in (moco_v2, exemplar_v2, supcon_queue_v2):
+        found = _learning_rates(module.Config().training, steps_per_epoch)
+        assert found == pytest.approx(second, rel=1e-12)
 
 
 def _marks_what_is_open(config):

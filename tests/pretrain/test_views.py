@@ -116,7 +116,7 @@ class TestUnreadable:
     """An image that can't be read: an error, or another one in its place."""
 
     def test_is_an_error_that_names_it(self):
-        with pytest.raises(InputError, match=r"2\.jpg: can't be decoded"):
+        with pytest.raises(InputError, match=r"2\.jpg: can't be decoded.* in epoch 3$"):
             _views(_Source(broken=(2,)))(3, 2)
 
     def test_is_replaced_by_the_next_that_can_be_read(self, caplog):

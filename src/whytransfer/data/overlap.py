@@ -45,9 +45,9 @@ _SHOWN = 20
 
 Kind = Literal["file", "pixels", "near"]
 _WORDS: dict[Kind, str] = {
-    "file": "the same file",
-    "pixels": "the same pixels",
-    "near": "a near duplicate",
+    "file": "the same file as",
+    "pixels": "the same pixels as",
+    "near": "a near duplicate of",
 }
 
 
@@ -69,7 +69,7 @@ class Match:
 
     def __str__(self) -> str:
         bits = f" ({self.distance} bits apart)" if self.kind == "near" else ""
-        return f"{self.name}: {_WORDS[self.kind]} as {self.other}{bits}"
+        return f"{self.name}: {_WORDS[self.kind]} {self.other}{bits}"
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,11 @@ class Views:
         Raises:
             InputError: It can't be read, and is not to be skipped; or no image can be.
         """
-        image, shown = self._readable(index)
+        try:
+            image, shown = self._readable(index)
+        except InputError as error:
+            found = f"{error.found} in epoch {epoch}"
+            raise InputError(error.where, found, error.expected, error.todo) from None
         # The views are drawn for the image that was asked for: one that stands in for another is
         # then seen in other views than its own.
         streams = (view_stream(self.seed, epoch, index, view) for view in range(self.num_views))

@@ -52,7 +52,9 @@ class ShardSource(Unannotated):
         whole = int(row.sizes[number])
         data = self.folder.read(row.shards[number], start, size, whole) if size else b""
         if len(data) < size:
-            raise _cut(self._where(index), start + len(data), start + size)
+            # What begins behind the end has no end of its own to name.
+            end = self.folder.stamp(row.shards[number]).size
+            raise _cut(self._where(index), end, whole)
         return data
 
     def member(self, index: int) -> str:

@@ -122,9 +122,17 @@ class Discrimination(Method):
 
     @classmethod
     def check(cls, config: Any, setting: Setting, where: str) -> None:
-        """Refuses a queue that batches would not fill evenly; warns of one longer than the data."""
+        """Refuses a queue that batches would not fill evenly; warns of one longer than the data.
+
+        A method that needs labels is refused data of one class: exemplar would have no negatives.
+        """
         batch = config.training.batch_size
         field = f"{where}, field num_keys"
+        if cls.NEEDS_LABELS and setting.num_classes < 2:
+            raise InputError(
+                where, f"the data have {setting.num_classes} class", "at least 2 classes",
+                "use a method without labels, such as moco_v2",
+            )  # fmt: skip
         if config.num_keys % batch:
             raise InputError(
                 field,
