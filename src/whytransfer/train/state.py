@@ -1,7 +1,6 @@
 """All that a training must keep to go on after an interruption, and where it keeps it."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,13 +14,13 @@ from whytransfer.core.errors import TrainingError as TrainingError
 from whytransfer.core.fingerprint import fingerprint
 from whytransfer.core.processes import ALONE, Processes
 from whytransfer.core.stage import Execution
-from whytransfer.train.agreement import gather_all
+from whytransfer.train.agreement import gatherer
 from whytransfer.train.checkpoint import Checkpoint, Checkpoints
 from whytransfer.train.config import Training
 from whytransfer.train.learner import Learner
 from whytransfer.train.log import TrainingLog
 from whytransfer.train.optimiser import sgd
-from whytransfer.train.running import set_statistics, statistics
+from whytransfer.train.running import agree_on_statistics, set_statistics, statistics
 
 _NAMED_INDICES = 8
 
@@ -74,8 +73,7 @@ class TrainingState:
         self.learner = cast(Learner, model)
         self.optimiser = sgd(model, training.sgd)
         self.log = TrainingLog(run.log, training.log_every_steps, run.processes.leads)
-        alone = run.processes.size == 1
-        self.gather: Callable[[Tensor], Tensor] = _itself if alone else gather_all
+        self.gather = gatherer(run.processes)
         self._model, self._training, self._run = model, training, run
         self._processes = run.processes
         self._checkpoints = Checkpoints(run.work / "checkpoints")
@@ -121,8 +119,7 @@ class TrainingState:
 
     def finish(self) -> None:
         """Leaves the model with the running statistics of all processes."""
-        if self._processes.size > 1:
-            set_statistics(self._model, self.gather(statistics(self._model)).mean(0))
+        agree_on_statistics(self._model, self._processes)
 
     def require_finite(self, loss: float, step: int, lr: float, batch: Any) -> None:
         """Raises ``TrainingError`` where the loss of a step is infinite or no number.
@@ -184,7 +181,3 @@ class TrainingState:
                 found.path, "a checkpoint of another run (other settings, seed, data or model)",
                 "one of this run", f"remove the folder {found.path.parent} or give another one",
             )  # fmt: skip
-
-
-def _itself(tensor: Tensor) -> Tensor:
-    return tensor

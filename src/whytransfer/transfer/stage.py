@@ -8,6 +8,7 @@ backbone/            the backbone after fine-tuning, where the task fine-tunes
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,15 +19,20 @@ from whytransfer.backbone import artifact as backbones
 from whytransfer.core import plugins
 from whytransfer.core.config import build, merge, to_plain
 from whytransfer.core.errors import InputError
-from whytransfer.core.processes import here
+from whytransfer.core.processes import ALONE, Processes, here
 from whytransfer.core.records import Metric
-from whytransfer.core.stage import Execution, Step, materialise_first
+from whytransfer.core.stage import Execution, Step, find_together, materialise, materialise_first
 from whytransfer.core.store import Artifact, Store
 from whytransfer.data.dataset import Dataset, limited
+from whytransfer.data.held_out import held_out
+from whytransfer.data.sample import Source
 from whytransfer.train.capabilities import settled
 from whytransfer.train.launch import same_bits
 from whytransfer.train.loop import Run, fit
+from whytransfer.train.running import agree_on_statistics
+from whytransfer.train.synchronised import synchronise
 from whytransfer.transfer.measure import draws
+from whytransfer.transfer.sharing import require_shares
 from whytransfer.transfer.task import Setting, Task, TaskConfig
 
 LOG = "training.jsonl"
@@ -77,7 +83,8 @@ def run(
 ) -> Artifact:
     """Trains a task on a backbone, predicts and scores, where the store does not have it yet.
 
-    Under torchrun every process calls it; the first one works, all return the same artifact.
+    Under torchrun every process calls it, and all return the same artifact. They work together
+    where the task is ``PARALLEL``; else the first one does it, and the others wait.
 
     Raises:
         InputError: Data or backbone are not what the task needs, or the store can't be written.
@@ -85,36 +92,67 @@ def run(
         TrainingError: The loss is not finite.
     """
     step = step_for(task, backbone.fingerprint, data.fingerprint, config, seed)
-    kind: type[Task] = plugins.find("task", task).Task
+    everyone = here()
+    with everyone.together(), same_bits(execution.deterministic):
+        kind: type[Task] = plugins.find("task", task).Task
+        together = everyone if kind.PARALLEL else ALONE
+        transfer = _Transfer(step, config, backbone, data, execution, together)
+        if not kind.PARALLEL:
+            return materialise_first(store, step, transfer.compute, everyone)
+        require_shares(f"transfer {step.name}", config, together)
+        if found := find_together(store, step, together):
+            return found
+        return materialise(store, step, transfer.compute, processes=together)
 
-    def compute(folder: Path, work: Path) -> tuple[Metric, ...]:
-        network = backbones.load(backbone.path)
-        running = kind(config, network, _setting(data, config, seed, execution.workers))
-        fit(
-            running.model,
-            running.batches,
-            config.training,
-            Run(
-                work=work,
-                log=folder / LOG,
-                execution=execution,
-                seed=seed,
-                steps_per_epoch=running.steps_per_epoch,
-                title=f"{step.name} on {backbone.record.plugin}",
-            ),
-        )
+
+@dataclass(frozen=True)
+class _Transfer:
+    """One run, seen from one of its processes."""
+
+    step: Step
+    config: TaskConfig
+    backbone: Artifact
+    data: Dataset
+    execution: Execution
+    processes: Processes
+
+    def compute(self, folder: Path, work: Path) -> tuple[Metric, ...]:
+        """Trains, predicts, writes the payload and scores it."""
+        config, step = self.config, self.step
+        kind: type[Task] = plugins.find("task", step.plugin).Task
+        network = backbones.load(self.backbone.path)
+        running = kind(config, network, self._setting())
+        if self.processes.size > 1:
+            synchronise(running.model, self.processes)
+        fit(running.model, running.batches, config.training, self._run(folder, work, running))
         running.finish()
+        agree_on_statistics(running.model, self.processes)
         running.predict(folder)
+        if not self.processes.leads:
+            return ()
         if kind.FINE_TUNES:
-            provenance = {"task": task, "step": step.fingerprint, **step.inputs}
+            provenance = {"task": step.plugin, "step": step.fingerprint, **step.inputs}
             place = folder / backbones.FOLDER
             place.mkdir()
             backbones.save(place, network, provenance)
         return kind.score(folder, config)
 
-    processes = here()
-    with processes.together(), same_bits(execution.deterministic):
-        return materialise_first(store, step, compute, processes)
+    def _run(self, folder: Path, work: Path, running: Task) -> Run:
+        assert self.step.seed is not None
+        return Run(
+            work=work,
+            log=folder / LOG,
+            execution=self.execution,
+            seed=self.step.seed,
+            steps_per_epoch=running.steps_per_epoch,
+            title=f"{self.step.name} on {self.backbone.record.plugin}",
+            processes=self.processes,
+        )
+
+    def _setting(self) -> Setting:
+        assert self.step.seed is not None
+        train, test = _splits(self.data, self.config)
+        return Setting(train, test, self.step.seed, self.execution.workers, self.processes)
 
 
 def resample(run: Artifact, num_draws: int) -> dict[str, NDArray[np.float64]]:
@@ -131,14 +169,16 @@ def resample(run: Artifact, num_draws: int) -> dict[str, NDArray[np.float64]]:
     return draws(kind.measure(run.path, config), num_draws)
 
 
-def _setting(data: Dataset, config: TaskConfig, seed: int, workers: int) -> Setting:
-    train, test = data.open("train"), data.open("test")
+def _splits(data: Dataset, config: TaskConfig) -> tuple[Source, Source]:
+    """Returns what to train on and what to score on."""
+    train = limited(data.open("train"), config.limit)
+    if config.validation is not None:
+        return held_out(train, config.validation)
+    test = limited(data.open("test"), config.limit)
     if train.classes != test.classes:
         raise InputError(
             f"{data.format} data",
             f"{len(train.classes)} classes to train on, {len(test.classes)} to test on",
             "the same class list in both splits",
         )
-    if config.limit is not None:
-        train, test = limited(train, config.limit), limited(test, config.limit)
-    return Setting(train=train, test=test, seed=seed, workers=workers)
+    return train, test

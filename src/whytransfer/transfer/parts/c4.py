@@ -20,7 +20,7 @@ from whytransfer.transfer.parts.regions import (
     Regions,
     sample_regions,
 )
-from whytransfer.transfer.parts.scenes import SceneBatch
+from whytransfer.transfer.parts.scenes import SceneBatch, alike
 
 _MAP, _HEAD = "layer3", "layer4"
 
@@ -83,6 +83,7 @@ class C4Detector(nn.Module):
 
     def loss(self, batch: SceneBatch, context: Context) -> dict[str, Tensor]:
         """Returns the four losses of a batch, and under ``loss`` their sum."""
+        batch = alike(batch, context)
         truth = [boxes.to(self._device) for boxes in batch.boxes_xyxy]
         labels = [label.to(self._device) for label in batch.labels]
         features = self._features(batch)
@@ -93,7 +94,7 @@ class C4Detector(nn.Module):
         proposals = self.proposals.propose(logits, deltas, anchors, batch.sizes_px)
         regions = self._sample(proposals, truth, labels, batch.indices, context)
         class_logits, box_deltas = self._read(features, [r.boxes_xyxy for r in regions])
-        losses |= self.predictor.losses(class_logits, box_deltas, regions)
+        losses |= self.predictor.losses(class_logits, box_deltas, regions, context.average)
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
     def after_step(self) -> None:
@@ -149,7 +150,7 @@ class C4Detector(nn.Module):
         config = self.config.regions
         pooled = roi_align(
             features,
-            list(boxes_xyxy),
+            [boxes.to(torch.promote_types(boxes.dtype, features.dtype)) for boxes in boxes_xyxy],
             config.pooled,
             spatial_scale=1.0 / self.stride_px,
             sampling_ratio=config.sampling_ratio,

@@ -149,7 +149,7 @@ class Segmenter(nn.Module):
             beside = _at_size(self.auxiliary(middle, kept), labels)
             losses["loss_auxiliary"] = _cross_entropy(beside, labels)
             total = total + self.config.auxiliary_weight * losses["loss_auxiliary"]
-        return {"loss": total, **losses, "accuracy": _accuracy(logits.detach(), labels)}
+        return {"loss": total, **losses, "accuracy": _accuracy(logits, labels, context)}
 
     def after_step(self) -> None:
         """Nothing is left to do after an optimiser step."""
@@ -238,7 +238,8 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return each.mean()
 
 
-def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+@torch.no_grad()
+def _accuracy(logits: Tensor, labels: Tensor, context: Context) -> Tensor:
     counted = labels != IGNORED
     right = (logits.argmax(dim=1) == labels) & counted
-    return right.sum() / counted.sum().clamp(min=1)
+    return context.average(right.sum().double(), counted.sum())
