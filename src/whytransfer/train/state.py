@@ -21,6 +21,7 @@ from whytransfer.train.learner import Learner
 from whytransfer.train.log import TrainingLog
 from whytransfer.train.optimiser import sgd
 from whytransfer.train.running import agree_on_statistics, set_statistics, statistics
+from whytransfer.train.weight_average import WeightAverage
 
 _NAMED_INDICES = 8
 
@@ -71,32 +72,43 @@ class TrainingState:
         if training.channels_last:
             model.to(memory_format=torch.channels_last)
         self.learner = cast(Learner, model)
-        self.optimiser = sgd(model, training.sgd)
+        self.optimiser = sgd(model, training.sgd, training.lr_factors)
         self.log = TrainingLog(run.log, training.log_every_steps, run.processes.leads)
         self.gather = gatherer(run.processes)
         self._model, self._training, self._run = model, training, run
         self._processes = run.processes
         self._checkpoints = Checkpoints(run.work / "checkpoints")
         self._last_good = "none yet"
+        self._average: WeightAverage | None = None
 
     def resume(self) -> int:
         """Takes up the newest checkpoint where there is one; returns the steps that are done.
+
+        The model must be on its device by now.
 
         Raises:
             InputError: The checkpoint is of another run.
         """
         found = self._newest()
         if found is None:
+            self._begin_average(None)
             return 0
         self._require_same_run(found)
         self._model.load_state_dict(found.state["model"])
         self.optimiser.load_state_dict(found.state["optimiser"])
         self.log.restore(found.state["log"])
+        self._begin_average(found.state.get("average"))
         own = found.state.get("statistics")
         if own is not None and len(own) == self._processes.size:
             set_statistics(self._model, own[self._processes.rank])
         self._last_good = str(found.path)
         return found.step
+
+    def after_step(self) -> None:
+        """Runs after each optimiser step."""
+        self.learner.after_step()
+        if self._average is not None:
+            self._average.update()
 
     def save(self, step: int) -> None:
         """Writes a checkpoint after that many steps.
@@ -118,7 +130,9 @@ class TrainingState:
         set_statistics(self._model, everyone[self._processes.rank])
 
     def finish(self) -> None:
-        """Leaves the model with the running statistics of all processes."""
+        """Leaves the model as it is to be evaluated: averages, statistics of all processes."""
+        if self._average is not None:
+            self._average.apply()
         agree_on_statistics(self._model, self._processes)
 
     def require_finite(self, loss: float, step: int, lr: float, batch: Any) -> None:
@@ -149,7 +163,13 @@ class TrainingState:
             "optimiser": self.optimiser.state_dict(),
             "log": self.log.state(),
         }
+        if self._average is not None:
+            state["average"] = self._average.state()
         return str(self._checkpoints.save(step, state | more))
+
+    def _begin_average(self, kept: list[Tensor] | None) -> None:
+        if (decay := self._training.ema_decay) is not None:
+            self._average = WeightAverage(self._model, decay, kept)
 
     def _images(self, batch: Any) -> str:
         """Names the images of a batch by their numbers in the data, the first few of them."""
@@ -164,7 +184,8 @@ class TrainingState:
     def _error(self, what: str) -> TrainingError:
         return TrainingError(
             f"{self._run.title}: {what}; last good checkpoint: {self._last_good}; "
-            "lower training.sgd.lr or look at the data"
+            "lower training.sgd.lr or look at the data",
+            what,
         )
 
     def _identity(self) -> str:

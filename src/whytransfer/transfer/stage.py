@@ -8,7 +8,7 @@ backbone/            the backbone after fine-tuning, where the task fine-tunes
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from whytransfer.backbone import artifact as backbones
 from whytransfer.core import plugins
 from whytransfer.core.config import build, merge, to_plain
-from whytransfer.core.errors import InputError
+from whytransfer.core.errors import InputError, TrainingError
 from whytransfer.core.processes import ALONE, Processes, here
 from whytransfer.core.records import Metric
 from whytransfer.core.stage import Execution, Step, find_together, materialise, materialise_first
@@ -32,8 +32,9 @@ from whytransfer.train.loop import Run, fit
 from whytransfer.train.running import agree_on_statistics
 from whytransfer.train.synchronised import synchronise
 from whytransfer.transfer.measure import draws
+from whytransfer.transfer.selection import ROLE, Chosen
 from whytransfer.transfer.sharing import require_shares
-from whytransfer.transfer.task import Setting, Task, TaskConfig
+from whytransfer.transfer.task import DIVERGED, Setting, Task, TaskConfig
 
 LOG = "training.jsonl"
 
@@ -57,7 +58,14 @@ def resolve(
     return config.model_copy(update={"training": settled(config.training, device)})
 
 
-def step_for(task: str, backbone: str, data: str, config: TaskConfig, seed: int) -> Step:
+def step_for(
+    task: str,
+    backbone: str,
+    data: str,
+    config: TaskConfig,
+    seed: int,
+    selection: str | None = None,
+) -> Step:
     """Says what is to be computed; its fingerprint names the artifact before it exists.
 
     Args:
@@ -66,8 +74,11 @@ def step_for(task: str, backbone: str, data: str, config: TaskConfig, seed: int)
         data: Fingerprint of the dataset.
         config: From :func:`resolve`.
         seed: Of every stream that the task draws from.
+        selection: Fingerprint of the choice that decides a part of the configuration.
     """
     inputs = {"backbone": backbone, "data": data}
+    if selection is not None:
+        inputs[ROLE] = selection
     return Step(stage="transfer", plugin=task, config=config, inputs=inputs, seed=seed)
 
 
@@ -75,7 +86,7 @@ def run(
     task: str,
     backbone: Artifact,
     data: Dataset,
-    config: TaskConfig,
+    config: TaskConfig | Chosen,
     *,
     seed: int,
     store: Store,
@@ -86,20 +97,23 @@ def run(
     Under torchrun every process calls it, and all return the same artifact. They work together
     where the task is ``PARALLEL``; else the first one does it, and the others wait.
 
+    Of a run on held-out images, a training that can't go on is an answer, not an error: its
+    artifact has no predictions, and ``DIVERGED`` as its one metric.
+
     Raises:
         InputError: Data or backbone are not what the task needs, or the store can't be written.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
-        TrainingError: The loss is not finite.
+        TrainingError: The loss is not finite, in a run that is scored on the test split.
     """
-    step = step_for(task, backbone.fingerprint, data.fingerprint, config, seed)
+    step = _step(task, backbone, data, config, seed)
     everyone = here()
     with everyone.together(), same_bits(execution.deterministic):
         kind: type[Task] = plugins.find("task", task).Task
         together = everyone if kind.PARALLEL else ALONE
-        transfer = _Transfer(step, config, backbone, data, execution, together)
+        transfer = _Transfer(step, backbone, data, execution, together)
         if not kind.PARALLEL:
             return materialise_first(store, step, transfer.compute, everyone)
-        require_shares(f"transfer {step.name}", config, together)
+        require_shares(f"transfer {step.name}", transfer.config, together)
         if found := find_together(store, step, together):
             return found
         return materialise(store, step, transfer.compute, processes=together)
@@ -110,21 +124,31 @@ class _Transfer:
     """One run, seen from one of its processes."""
 
     step: Step
-    config: TaskConfig
     backbone: Artifact
     data: Dataset
     execution: Execution
     processes: Processes
+
+    @property
+    def config(self) -> TaskConfig:
+        """The configuration in force."""
+        return cast(TaskConfig, self.step.in_force or self.step.config)
 
     def compute(self, folder: Path, work: Path) -> tuple[Metric, ...]:
         """Trains, predicts, writes the payload and scores it."""
         config, step = self.config, self.step
         kind: type[Task] = plugins.find("task", step.plugin).Task
         network = backbones.load(self.backbone.path)
-        running = kind(config, network, self._setting())
+        setting = self._setting()
+        running = kind(config, network, setting)
         if self.processes.size > 1:
             synchronise(running.model, self.processes)
-        fit(running.model, running.batches, config.training, self._run(folder, work, running))
+        try:
+            fit(running.model, running.batches, config.training, self._run(folder, work, running))
+        except TrainingError as error:
+            if config.validation is None:
+                raise
+            return (_diverged(error, len(setting.test)),)
         running.finish()
         agree_on_statistics(running.model, self.processes)
         running.predict(folder)
@@ -167,6 +191,20 @@ def resample(run: Artifact, num_draws: int) -> dict[str, NDArray[np.float64]]:
     config = resolve(record.plugin, record.config, str(run.path))
     kind: type[Task] = plugins.find("task", record.plugin).Task
     return draws(kind.measure(run.path, config), num_draws)
+
+
+def _step(
+    task: str, backbone: Artifact, data: Dataset, config: TaskConfig | Chosen, seed: int
+) -> Step:
+    inputs = backbone.fingerprint, data.fingerprint
+    if not isinstance(config, Chosen):
+        return step_for(task, *inputs, config, seed)
+    step = step_for(task, *inputs, config.base, seed, config.selection.fingerprint)
+    return replace(step, in_force=config.config)
+
+
+def _diverged(error: TrainingError, num_images: int) -> Metric:
+    return Metric(name=DIVERGED, value=None, n=num_images, interval=f"none: {error.what}")
 
 
 def _splits(data: Dataset, config: TaskConfig) -> tuple[Source, Source]:

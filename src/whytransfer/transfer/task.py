@@ -36,6 +36,9 @@ TRUTH = "truth.json"
 """The objects of the test images, beside detections; the classes of their pixels, beside segments.
 """
 
+DIVERGED = "diverged"
+"""The one metric, without a value, of a run on held-out images whose training could not go on."""
+
 Predicts = Literal["detections", "classes", "segments"]
 """Boxes with classes and scores; the classes of each image, best first; the class of each pixel."""
 
