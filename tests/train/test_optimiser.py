@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from whytransfer.train.config import Sgd
 from whytransfer.core.errors import InputError
+from whytransfer.train.config import Sgd
 from whytransfer.train.optimiser import parameter_groups, set_lr, sgd
 
 

@@ -87,5 +87,5 @@ def test_frozen_weights_are_left_out():
     model[0].requires_grad_(False)
     average = WeightAverage(model, 0.5)
     assert [tuple(tensor.shape) for tensor in average.state()] == [(1, 2), (1,)]
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         WeightAverage(model, 0.5, [torch.zeros(1, 2)])

@@ -5,12 +5,15 @@ each process saw to ``seen-RANK.json``.
 """
 
 import json
+import math
 import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from tests.transfer import painted
+from torch import nn
 
 from whytransfer.backbone import artifact as backbones
 from whytransfer.backbone.build import Architecture, build
@@ -22,6 +25,7 @@ from whytransfer.core.streams import Stream
 from whytransfer.data.dataset import from_spec
 from whytransfer.data.world import crowds, things
 from whytransfer.train import loop
+from whytransfer.train.synchronised import SynchronisedBatchNorm2d
 from whytransfer.transfer import stage
 
 STEPS = 12
@@ -156,6 +160,47 @@ def stopped(step: int, rank: int, *which) -> str:
     return "not stopped"
 
 
+ROWS = {"alike": (3, 3), "unlike": (1, 4), "one_has_none": (5, 0)}
+"""Rows of an input that each of the two processes holds."""
+
+
+def whole_batch(name: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the input of a layer, and the gradient of its output, for both processes together."""
+    shape = sum(ROWS[name]), 3, 4, 5
+    draws = [Stream(1, f"{name}/{what}").uniform(math.prod(shape)) for what in ("in", "out")]
+    values, grad = (torch.from_numpy(draw).reshape(shape) for draw in draws)
+    return (100.0 + 3.0 * values).to(dtype), grad.to(dtype)
+
+
+def layer(kind: type[nn.BatchNorm2d], dtype: torch.dtype) -> nn.BatchNorm2d:
+    """Returns a layer with a scale and a shift of its own."""
+    norm = kind(3, eps=1e-3, momentum=0.3).to(torch.promote_types(dtype, torch.float32))
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([0.5, 1.0, 2.0]))
+        norm.bias.copy_(torch.tensor([-1.0, 0.0, 1.0]))
+    return norm
+
+
+def passed(norm: nn.BatchNorm2d, values: torch.Tensor, grad: torch.Tensor) -> list[torch.Tensor]:
+    """Returns a layer's output, its gradients and its running statistics."""
+    values = values.clone().requires_grad_()
+    output = norm(values)
+    output.backward(grad)
+    gradients = [values.grad, norm.weight.grad, norm.bias.grad]
+    return [output.detach(), *gradients, norm.running_mean, norm.running_var]
+
+
+def synchronised(folder: Path) -> None:
+    """Writes what this process's part of each batch becomes."""
+    rank, found = here().rank, {}
+    for name, counts in ROWS.items():
+        for dtype in (torch.float64, torch.float32, torch.bfloat16):
+            rows = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
+            parts = (tensor[rows] for tensor in whole_batch(name, dtype))
+            found[f"{name} {dtype}"] = passed(layer(SynchronisedBatchNorm2d, dtype), *parts)
+    torch.save(found, folder / f"layer-{rank}.pt")
+
+
 def main(folder: Path) -> None:
     data, seen = folder / "data", {}
     for case in CASES:
@@ -164,6 +209,7 @@ def main(folder: Path) -> None:
     seen["stops"] = [stopped(3, 1, *again), stopped(2, 0, *again), stopped(4, 1, *again)]
     seen["again"] = str(transfer(*again, workers=1).path)
     seen["found"] = str(transfer("detection", folder / "two", data).path)
+    synchronised(folder)
     (folder / f"seen-{here().rank}.json").write_text(json.dumps(seen))
 
 

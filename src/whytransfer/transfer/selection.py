@@ -92,9 +92,9 @@ class Selection(BaseModel):
         """
         found = []
         for field, value in self.winner.settings.items():
-            values = {point.settings[field] for point in self.candidates}
-            numbers = [v for v in values if isinstance(v, int | float)]
-            if 1 < len(numbers) == len(values) and value in (min(numbers), max(numbers)):
+            numbers = [_number(point.settings[field]) for point in self.candidates]
+            known = {number for number in numbers if number is not None}
+            if None not in numbers and len(known) > 1 and value in (min(known), max(known)):
                 found.append(field)
         return tuple(found)
 
@@ -227,6 +227,11 @@ def _candidate(settings: Settings, record: Record, metric: str) -> Candidate:
     )
 
 
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number else None
+
+
 def _worth(score: Metric | None) -> float | None:
     """Returns a number that is larger where the score is better."""
     if score is None or score.value is None:
@@ -255,7 +260,7 @@ def _metrics(selection: Selection) -> Iterator[Metric]:
     """Yields the chosen values, then the score of every point."""
     how = f"none: chosen by {selection.metric} on held-out training images"
     for field, value in selection.winner.settings.items():
-        number = float(value) if isinstance(value, int | float) else None
+        number = _number(value)
         yield Metric(
             name=f"chosen {field}", value=number, n=len(selection.candidates),
             higher_is_better=None, interval=how if number is not None else f"{how}: {value}",

@@ -12,6 +12,7 @@ from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import Config
 from whytransfer.train.learner import Context
 from whytransfer.train.norm import convert_groups, regions_of
+from whytransfer.transfer.parts.frozen import frozen_modules
 from whytransfer.transfer.parts.proposals import ProposalConfig, ProposalNetwork, Size
 from whytransfer.transfer.parts.regions import (
     BoxPredictor,
@@ -162,9 +163,7 @@ class C4Detector(nn.Module):
         return result
 
     def _frozen(self) -> list[nn.Module]:
-        frozen = self.backbone.levels[: self.config.frozen_levels]
-        names = [("conv1", "bn1") if level.name == "stem" else (level.name,) for level in frozen]
-        return [self.backbone.net.get_submodule(name) for group in names for name in group]
+        return frozen_modules(self.backbone, self.config.frozen_levels)
 
     @property
     def _device(self) -> torch.device:
