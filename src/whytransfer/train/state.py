@@ -157,7 +157,7 @@ class TrainingState:
         return found
 
     def _write(self, step: int, more: dict[str, Any]) -> str:
-        state = {
+        state: dict[str, Any] = {
             "run": self._identity(),
             "model": self._model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
