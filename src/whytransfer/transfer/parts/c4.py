@@ -12,6 +12,7 @@ from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import Config
 from whytransfer.train.learner import Context
 from whytransfer.train.norm import convert_groups, regions_of
+from whytransfer.transfer.parts.frozen import frozen_modules
 from whytransfer.transfer.parts.proposals import ProposalConfig, ProposalNetwork, Size
 from whytransfer.transfer.parts.regions import (
     BoxPredictor,
@@ -20,7 +21,7 @@ from whytransfer.transfer.parts.regions import (
     Regions,
     sample_regions,
 )
-from whytransfer.transfer.parts.scenes import SceneBatch
+from whytransfer.transfer.parts.scenes import SceneBatch, alike
 
 _MAP, _HEAD = "layer3", "layer4"
 
@@ -83,6 +84,7 @@ class C4Detector(nn.Module):
 
     def loss(self, batch: SceneBatch, context: Context) -> dict[str, Tensor]:
         """Returns the four losses of a batch, and under ``loss`` their sum."""
+        batch = alike(batch, context)
         truth = [boxes.to(self._device) for boxes in batch.boxes_xyxy]
         labels = [label.to(self._device) for label in batch.labels]
         features = self._features(batch)
@@ -93,7 +95,7 @@ class C4Detector(nn.Module):
         proposals = self.proposals.propose(logits, deltas, anchors, batch.sizes_px)
         regions = self._sample(proposals, truth, labels, batch.indices, context)
         class_logits, box_deltas = self._read(features, [r.boxes_xyxy for r in regions])
-        losses |= self.predictor.losses(class_logits, box_deltas, regions)
+        losses |= self.predictor.losses(class_logits, box_deltas, regions, context.average)
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
     def after_step(self) -> None:
@@ -149,7 +151,7 @@ class C4Detector(nn.Module):
         config = self.config.regions
         pooled = roi_align(
             features,
-            list(boxes_xyxy),
+            [boxes.to(torch.promote_types(boxes.dtype, features.dtype)) for boxes in boxes_xyxy],
             config.pooled,
             spatial_scale=1.0 / self.stride_px,
             sampling_ratio=config.sampling_ratio,
@@ -161,9 +163,7 @@ class C4Detector(nn.Module):
         return result
 
     def _frozen(self) -> list[nn.Module]:
-        frozen = self.backbone.levels[: self.config.frozen_levels]
-        names = [("conv1", "bn1") if level.name == "stem" else (level.name,) for level in frozen]
-        return [self.backbone.net.get_submodule(name) for group in names for name in group]
+        return frozen_modules(self.backbone, self.config.frozen_levels)
 
     @property
     def _device(self) -> torch.device:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from whytransfer.backbone.model import Backbone
@@ -16,6 +16,7 @@ from whytransfer.data.sample import IGNORED
 from whytransfer.train.learner import Context
 from whytransfer.train.norm import convert_groups
 from whytransfer.transfer.parts.dilated import dilate
+from whytransfer.transfer.parts.frozen import frozen_modules
 from whytransfer.transfer.parts.pixels import PixelBatch
 
 _MIDDLE, _LAST = "layer3", "layer4"
@@ -36,6 +37,8 @@ class DeepLabConfig(Config):
         auxiliary_channels: Of that classifier's 3×3 convolution.
         bn_group_size: Images whose statistics a BatchNorm in training shares; ``None`` is all of
             a batch, which is what synchronised BatchNorm computes on any number of GPUs.
+        frozen_levels: This many levels, the stem being the first, keep their weights and use
+            their running statistics; all layers are fine-tuned in the paper.
     """
 
     output_stride: Literal[8, 16] = assumed(
@@ -48,6 +51,7 @@ class DeepLabConfig(Config):
     auxiliary_weight: NonNegativeFloat = assumed(0.4, _MMSEG + "0.5")
     auxiliary_channels: PositiveInt = assumed(256, _MMSEG + "a quarter of the stage's")
     bn_group_size: int | None = None
+    frozen_levels: NonNegativeInt = 0
 
 
 class PyramidHead(nn.Module):
@@ -134,6 +138,15 @@ class Segmenter(nn.Module):
             else None
         )
         convert_groups(self, config.bn_group_size)
+        for module in frozen_modules(backbone, config.frozen_levels):
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Segmenter":
+        """Sets the mode of everything but the frozen levels, which stay in evaluation mode."""
+        super().train(mode)
+        for module in frozen_modules(self.backbone, self.config.frozen_levels):
+            module.eval()
+        return self
 
     def loss(self, batch: PixelBatch, context: Context) -> dict[str, Tensor]:
         """Returns the losses of both classifiers and their weighted sum, and the accuracy."""
@@ -149,7 +162,7 @@ class Segmenter(nn.Module):
             beside = _at_size(self.auxiliary(middle, kept), labels)
             losses["loss_auxiliary"] = _cross_entropy(beside, labels)
             total = total + self.config.auxiliary_weight * losses["loss_auxiliary"]
-        return {"loss": total, **losses, "accuracy": _accuracy(logits.detach(), labels)}
+        return {"loss": total, **losses, "accuracy": _accuracy(logits, labels, context)}
 
     def after_step(self) -> None:
         """Nothing is left to do after an optimiser step."""
@@ -238,7 +251,8 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return each.mean()
 
 
-def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+@torch.no_grad()
+def _accuracy(logits: Tensor, labels: Tensor, context: Context) -> Tensor:
     counted = labels != IGNORED
     right = (logits.argmax(dim=1) == labels) & counted
-    return right.sum() / counted.sum().clamp(min=1)
+    return context.average(right.sum().double(), counted.sum())

@@ -36,6 +36,7 @@ from whytransfer.transfer.parts.pixels import (
     labels_of,
 )
 from whytransfer.transfer.parts.segmentation_score import measure_folder
+from whytransfer.transfer.sharing import in_turn
 from whytransfer.transfer.task import (
     PREDICTIONS,
     TRUTH,
@@ -112,6 +113,7 @@ class Task(TaskProtocol):
 
     FINE_TUNES: ClassVar[bool] = True
     PREDICTS: ClassVar[Predicts] = "segments"
+    PARALLEL: ClassVar[bool] = True
 
     model: Segmenter
 
@@ -143,21 +145,24 @@ class Task(TaskProtocol):
         num_steps = self.config.training.total_steps(self.steps_per_epoch) - first_step
         item = TrainingPixels(setting.train, views, setting.seed)
         padded = partial(collate, size=views.crop_px)
-        return load(item, self._order, padded, first_step, num_steps, setting.workers)
+        order = setting.part(self._order)
+        return load(item, order, padded, first_step, num_steps, setting.workers)
 
     def finish(self) -> None:
         """Nothing: the running statistics of the training are used."""
 
     def predict(self, folder: Path) -> None:
         """Writes the classes of all pixels of the test images, and the true ones."""
-        test, config = self.setting.test, self.config
+        test, config, processes = self.setting.test, self.config, self.setting.processes
         names = [test.name(index) for index in range(len(test))]
         self.model.eval()
         batches = in_order(
             TestPixels(test, config.views), len(test), config.test_batch_size, collate,
-            self.setting.workers,
+            self.setting.workers, processes,
         )  # fmt: skip
-        found = (labels for batch in batches for labels in self.model.predict(batch))
+        found = in_turn(map(self.model.predict, batches), processes)
+        if not processes.leads:
+            return
         write_label_maps(folder / PREDICTIONS, names, test.classes, found)
         truth = (labels_of(test, index) for index in range(len(test)))
         write_label_maps(folder / TRUTH, names, test.classes, truth)

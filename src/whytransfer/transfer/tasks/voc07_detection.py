@@ -29,7 +29,6 @@ from whytransfer.data.predictions import truth_of, write_detections, write_truth
 from whytransfer.data.sample import Source
 from whytransfer.ops.detections import Detections
 from whytransfer.train.config import Schedule, Sgd, Training
-from whytransfer.train.learner import Context
 from whytransfer.transfer.measure import Measure
 from whytransfer.transfer.parts.c4 import C4Config, C4Detector
 from whytransfer.transfer.parts.detection_score import measure_folder
@@ -44,6 +43,7 @@ from whytransfer.transfer.parts.scenes import (
     collate,
     trainable,
 )
+from whytransfer.transfer.sharing import in_turn
 from whytransfer.transfer.task import PREDICTIONS, TRUTH, Setting, TaskConfig, require_batch
 from whytransfer.transfer.task import Task as TaskProtocol
 
@@ -116,6 +116,7 @@ class Task(TaskProtocol):
 
     FINE_TUNES: ClassVar[bool] = True
     PREDICTS: ClassVar[Literal["detections", "classes"]] = "detections"
+    PARALLEL: ClassVar[bool] = True
 
     model: C4Detector
 
@@ -146,7 +147,7 @@ class Task(TaskProtocol):
     def finish(self) -> None:
         """Recomputes BatchNorm's statistics on the batches that would have come next."""
         steps = range(self._total_steps, self._total_steps + self.config.precise_bn_steps)
-        contexts = (Context(step, self.setting.seed, gather=lambda t: t) for step in steps)
+        contexts = map(self.setting.context, steps)
         batches = zip(self._load(steps.start, len(steps)), contexts, strict=False)
         self.model.train()
         recompute_statistics(self.model, batches, lambda call: self.model.loss(*call))
@@ -155,12 +156,13 @@ class Task(TaskProtocol):
         """Writes the detections of all test images, and the test images' objects."""
         setting, views = self.setting, self.config.views
         self.model.eval()
-        found: list[Found] = []
-        for batch in in_order(
+        batches = in_order(
             TestScenes(setting.test, views), len(setting.test), self.config.test_batch_size,
-            self._collate, setting.workers,
-        ):  # fmt: skip
-            found += self.model.detect(batch)
+            self._collate, setting.workers, setting.processes,
+        )  # fmt: skip
+        found = list(in_turn(map(self.model.detect, batches), setting.processes))
+        if not setting.processes.leads:
+            return
         truth = truth_of(setting.test)
         write_truth(folder / TRUTH, truth)
         write_detections(folder / PREDICTIONS, columns(found), truth)
@@ -179,9 +181,8 @@ class Task(TaskProtocol):
         return partial(collate, multiple_px=self.config.views.pad_to_multiple_px)
 
     def _load(self, first_step: int, num_steps: int) -> Iterator[SceneBatch]:
-        return load(
-            self._scenes, self._order, self._collate, first_step, num_steps, self.setting.workers
-        )
+        order, workers = self.setting.part(self._order), self.setting.workers
+        return load(self._scenes, order, self._collate, first_step, num_steps, workers)
 
 
 def columns(found: Sequence[Found]) -> Detections:
