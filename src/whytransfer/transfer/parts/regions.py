@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from whytransfer.core.config import Config
 from whytransfer.core.streams import Stream
 from whytransfer.transfer.parts.assignment import assign, sample
-from whytransfer.transfer.parts.box_coding import Weights, decode, encode
+from whytransfer.transfer.parts.box_coding import Weights, decode, encode, full_precision
 from whytransfer.transfer.parts.proposals import Size
 
 
@@ -152,7 +152,7 @@ class BoxPredictor(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Returns class logits (R, C + 1) and deltas (R, C, 4) of features (R, channels)."""
         deltas = self.deltas(features).reshape(-1, self.num_classes, 4)
-        return self.classes(features).float(), deltas.float()
+        return full_precision(self.classes(features)), full_precision(deltas)
 
     def losses(
         self, logits: Tensor, deltas: Tensor, regions: Sequence[Regions]
@@ -160,7 +160,8 @@ class BoxPredictor(nn.Module):
         """Returns ``loss_classes`` (cross entropy) and ``loss_boxes`` (L1).
 
         The first is the mean over all regions; the second the sum over foreground regions, for
-        the object's class only, divided by the number of *all* regions.
+        the object's class only, divided by the number of *all* regions. Without any region both
+        are 0.
         """
         labels = torch.cat([r.labels for r in regions])
         rows = torch.nonzero(labels < self.num_classes).squeeze(1)
@@ -168,10 +169,9 @@ class BoxPredictor(nn.Module):
         truth = torch.cat([r.truth_xyxy for r in regions])[rows]
         targets = encode(truth, boxes, self.config.box_weights)
         off = F.l1_loss(deltas[rows, labels[rows]], targets, reduction="sum")
-        return {
-            "loss_classes": F.cross_entropy(logits, labels),
-            "loss_boxes": off / max(1, len(labels)),
-        }
+        wrong = F.cross_entropy(logits, labels, reduction="sum")
+        count = max(1, len(labels))
+        return {"loss_classes": wrong / count, "loss_boxes": off / count}
 
     def detections(self, logits: Tensor, deltas: Tensor, proposals: Tensor, size: Size) -> Found:
         """Returns what one image's regions show.
