@@ -134,43 +134,45 @@ def test_what_the_store_made_is_opened_in_the_layout_that_it_has(tmp_path):
         assert len(dataset.open("train")) == 12 and len(dataset.open("test")) == 8
 
 
+BOTH_YEARS = crowds.Config(**CROWDS, num_train_2012=9)
+
+
+@pytest.fixture(scope="module")
+def years(tmp_path_factory):
+    root = tmp_path_factory.mktemp("years")
+    crowds.write(root, BOTH_YEARS, 0)
+    return root
+
+
 class TestYears:
     """Crowds in VOC's layout with a second year beside the first."""
 
-    CONFIG = crowds.Config(**CROWDS, num_train_2012=9)
-
-    @pytest.fixture(scope="class")
-    def root(self, tmp_path_factory):
-        root = tmp_path_factory.mktemp("years")
-        crowds.write(root, self.CONFIG, 0)
-        return root
-
     def source(self, root, split="train", **fields):
-        spec = {**crowds.dataset(self.CONFIG), **fields}
+        spec = {**crowds.dataset(BOTH_YEARS), **fields}
         config = {key: value for key, value in spec.items() if key != "format"}
         return voc.open(voc.Config(root=root, **config), split)
 
-    def test_the_dataset_is_the_union(self, root):
-        train, test = self.source(root), self.source(root, "test")
+    def test_the_dataset_is_the_union(self, years):
+        train, test = self.source(years), self.source(years, "test")
         assert (len(train), len(test)) == (12 + 9, 8)
         names = [train.name(i) for i in range(len(train))]
         assert names[0] == "2007/000001" and names[-1] == "2012/2012_000009"
         assert test.name(0) == "000013"
-        assert len(self.source(root, train=["2007_trainval"])) == 12
-        assert len(self.source(root, train=["2012_train"])) == 5
-        fields = crowds.dataset(self.CONFIG)
+        assert len(self.source(years, train=["2007_trainval"])) == 12
+        assert len(self.source(years, train=["2012_train"])) == 5
+        fields = crowds.dataset(BOTH_YEARS)
         config = {key: value for key, value in fields.items() if key != "format"}
-        assert voc.check(voc.Config(root=root, **config)).problems == ()
+        assert voc.check(voc.Config(root=years, **config)).problems == ()
 
-    def test_the_first_year_is_the_same_without_the_second(self, root, tmp_path):
+    def test_the_first_year_is_the_same_without_the_second(self, years, tmp_path):
         crowds.write(tmp_path / "one", crowds.Config(**CROWDS), 0)
         for file in sorted((tmp_path / "one/VOC2007").rglob("*.*")):
-            beside = root / file.relative_to(tmp_path / "one")
+            beside = years / file.relative_to(tmp_path / "one")
             assert file.read_bytes() == beside.read_bytes(), file.name
         assert crowds.dataset(crowds.Config(**CROWDS)) == crowds.DATASET
 
-    def test_no_picture_stands_in_both(self, root):
-        files = sorted(root.rglob("*.jpg"))
+    def test_no_picture_stands_in_both(self, years):
+        files = sorted(years.rglob("*.jpg"))
         assert len({file.read_bytes() for file in files}) == len(files) == 12 + 8 + 9
 
     def test_coco_has_no_years(self):
