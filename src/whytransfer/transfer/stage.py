@@ -10,6 +10,7 @@ backbone/            the backbone after fine-tuning, where the task fine-tunes
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from whytransfer.backbone import artifact as backbones
 from whytransfer.core import plugins
 from whytransfer.core.config import build, merge, to_plain
-from whytransfer.core.errors import InputError, TrainingError
+from whytransfer.core.errors import InputError, TrainingError, nearest
 from whytransfer.core.processes import ALONE, Processes, here
 from whytransfer.core.records import Metric
 from whytransfer.core.stage import Execution, Step, find_together, materialise, materialise_first
@@ -44,6 +45,9 @@ def resolve(
 ) -> TaskConfig:
     """Returns a task's configuration: its defaults with some fields replaced.
 
+    Where the task has ``RECIPES`` and the field ``recipe`` names one, the defaults are that
+    recipe's; what is given beside it wins.
+
     Args:
         task: Name or dotted path.
         overrides: Nested plain data; what is left out keeps its default.
@@ -51,10 +55,12 @@ def resolve(
         device: That the run asks for; it settles every ``auto``.
 
     Raises:
-        InputError: There is no such task, or a field is unknown or wrong; all of them at once.
+        InputError: There is no such task or recipe, or a field is unknown or wrong; all of them at
+            once.
     """
-    model = plugins.find("task", task).Config
-    config = cast(TaskConfig, build(model, merge(to_plain(model()), overrides), where))
+    module = plugins.find("task", task)
+    defaults = merge(to_plain(module.Config()), _recipe(module, overrides, where))
+    config = cast(TaskConfig, build(module.Config, merge(defaults, overrides), where))
     return config.model_copy(update={"training": settled(config.training, device)})
 
 
@@ -191,6 +197,19 @@ def resample(run: Artifact, num_draws: int) -> dict[str, NDArray[np.float64]]:
     config = resolve(record.plugin, record.config, str(run.path))
     kind: type[Task] = plugins.find("task", record.plugin).Task
     return draws(kind.measure(run.path, config), num_draws)
+
+
+def _recipe(module: ModuleType, overrides: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """Returns what the recipe that is asked for sets otherwise than the defaults."""
+    known: Mapping[str, Mapping[str, Any]] = getattr(module, "RECIPES", {})
+    name = overrides.get("recipe")
+    if not known or name is None:
+        return {}
+    if name not in known:
+        allowed = f"one of {', '.join(known)}"
+        hint = nearest(str(name), known)
+        raise InputError(f"{where}, field recipe", f"found {name!r}", allowed, hint)
+    return known[name]
 
 
 def _step(

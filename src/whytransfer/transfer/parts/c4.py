@@ -6,10 +6,12 @@ In ResNet's own names: ``layer3`` makes the map (stride 16), ``layer4`` reads th
 from collections.abc import Sequence
 
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import Config
+from whytransfer.core.errors import InputError
 from whytransfer.train.learner import Context
 from whytransfer.train.norm import convert_groups, regions_of
 from whytransfer.transfer.parts.frozen import frozen_modules
@@ -36,15 +38,23 @@ class C4Config(Config):
             a batch, which is what synchronised BatchNorm computes on any number of GPUs. Regions
             keep the group of their image.
         frozen_levels: This many levels, the stem being the first, keep their weights and use
-            their running statistics; 2 is detectron2's own default, 0 MoCo's.
+            their running statistics: detectron2's ``FREEZE_AT``, 2 by its own default, 0 by MoCo's.
+        frozen_norms: All BatchNorm of the backbone keeps its scale, shift and running statistics,
+            and uses them: detectron2's ``FrozenBN``, its own default.
+        padded_together: Consecutive images that one GPU of the reference pads to a common size.
+            In training, anchors beyond that size are left out, as if the rest of the batch were
+            elsewhere; ``None`` keeps them all. In a test every image has its own anchors only.
 
-    Source: moco detection/configs/Base-RCNN-C4-BN.yaml @132aea9 (synchronised, nothing frozen).
+    Source: moco detection/configs/Base-RCNN-C4-BN.yaml @132aea9 (synchronised, nothing frozen);
+        detectron2 config/defaults.py and modeling/backbone/resnet.py ``freeze`` @02b5c4e.
     """
 
     proposals: ProposalConfig = ProposalConfig()
     regions: RegionConfig = RegionConfig()
     bn_group_size: int | None = None
-    frozen_levels: int = 0
+    frozen_levels: int = Field(default=0, ge=0, le=5)
+    frozen_norms: bool = False
+    padded_together: PositiveInt | None = 2
 
 
 class C4Detector(nn.Module):
@@ -58,6 +68,9 @@ class C4Detector(nn.Module):
         num_classes: C; background comes on top.
         config: All its settings.
 
+    Raises:
+        InputError: The backbone lacks one of the two stages.
+
     Source: Ren et al. 2015; detectron2 Base-RCNN-C4.yaml @02b5c4e; moco detection/train_net.py
         @132aea9 (BatchNorm after the last stage).
     """
@@ -65,6 +78,7 @@ class C4Detector(nn.Module):
     def __init__(self, backbone: Backbone, num_classes: int, config: C4Config) -> None:
         super().__init__()
         self.backbone, self.num_classes, self.config = backbone, num_classes, config
+        _require_stages(backbone)
         level, head = backbone.level(_MAP), backbone.level(_HEAD)
         self.stride_px = level.stride
         self.proposals = ProposalNetwork(level.channels, level.stride, config.proposals)
@@ -85,14 +99,15 @@ class C4Detector(nn.Module):
     def loss(self, batch: SceneBatch, context: Context) -> dict[str, Tensor]:
         """Returns the four losses of a batch, and under ``loss`` their sum."""
         batch = alike(batch, context)
-        truth = [boxes.to(self._device) for boxes in batch.boxes_xyxy]
-        labels = [label.to(self._device) for label in batch.labels]
         features = self._features(batch)
         logits, deltas = self.proposals(features)
         anchors = self.proposals.anchors(features)
+        truth = [boxes.to(anchors) for boxes in batch.boxes_xyxy]
+        labels = [label.to(self._device) for label in batch.labels]
+        within = self.proposals.within(features, batch.sizes_px, self.config.padded_together)
         streams = [context.stream("anchors", index) for index in batch.indices]
-        losses = self.proposals.losses(logits, deltas, anchors, truth, streams)
-        proposals = self.proposals.propose(logits, deltas, anchors, batch.sizes_px)
+        losses = self.proposals.losses(logits, deltas, anchors, truth, streams, within)
+        proposals = self.proposals.propose(logits, deltas, anchors, batch.sizes_px, within)
         regions = self._sample(proposals, truth, labels, batch.indices, context)
         class_logits, box_deltas = self._read(features, [r.boxes_xyxy for r in regions])
         losses |= self.predictor.losses(class_logits, box_deltas, regions, context.average)
@@ -103,12 +118,18 @@ class C4Detector(nn.Module):
 
     @torch.no_grad()
     def detect(self, batch: SceneBatch) -> list[Found]:
-        """Returns each image's detections, boxes in pixels of its original size."""
+        """Returns each image's detections, boxes in pixels of its original size.
+
+        Raises:
+            InputError: The network's outputs are not numbers.
+        """
         features = self._features(batch)
         logits, deltas = self.proposals(features)
         anchors = self.proposals.anchors(features)
-        proposals = self.proposals.propose(logits, deltas, anchors, batch.sizes_px)
+        within = self.proposals.within(features, batch.sizes_px, together=1)
+        proposals = self.proposals.propose(logits, deltas, anchors, batch.sizes_px, within)
         class_logits, box_deltas = self._read(features, proposals)
+        _require_finite(batch.indices, logits, deltas, class_logits, box_deltas)
         counts = [len(boxes) for boxes in proposals]
         split = torch.split(class_logits, counts), torch.split(box_deltas, counts)
         return [
@@ -163,11 +184,36 @@ class C4Detector(nn.Module):
         return result
 
     def _frozen(self) -> list[nn.Module]:
-        return frozen_modules(self.backbone, self.config.frozen_levels)
+        modules = frozen_modules(self.backbone, self.config.frozen_levels)
+        if self.config.frozen_norms:
+            inside = self.backbone.net.modules()
+            modules += [module for module in inside if isinstance(module, nn.BatchNorm2d)]
+        return modules
 
     @property
     def _device(self) -> torch.device:
         return self.predictor.classes.weight.device
+
+
+def _require_stages(backbone: Backbone) -> None:
+    names = [level.name for level in backbone.levels]
+    if not {_MAP, _HEAD} <= set(names):
+        raise InputError(
+            "backbone", f"its levels are {', '.join(names)}",
+            f"a ResNet with {_MAP} and {_HEAD}, which a C4 detector is built on",
+            "take such a backbone, or a task that reads pooled features, such as linear_readout",
+        )  # fmt: skip
+
+
+def _require_finite(indices: Sequence[int], *outputs: Tensor) -> None:
+    """What is not a number would be dropped on the way, and the image look empty."""
+    if not all(bool(torch.isfinite(output).all()) for output in outputs):
+        raise InputError(
+            f"test images {', '.join(map(str, indices))}",
+            "the detector's scores or boxes are not finite",
+            "finite numbers",
+            "the model diverged: lower its learning rate",
+        )
 
 
 def _at_size(found: Found, size: Size, original: Size) -> Found:

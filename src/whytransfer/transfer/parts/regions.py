@@ -14,7 +14,7 @@ from whytransfer.core.config import Config
 from whytransfer.core.streams import Stream
 from whytransfer.train.learner import Average, own_average
 from whytransfer.transfer.parts.assignment import assign, sample
-from whytransfer.transfer.parts.box_coding import Weights, decode, encode
+from whytransfer.transfer.parts.box_coding import Weights, decode, encode, full_precision
 from whytransfer.transfer.parts.proposals import Size
 
 
@@ -153,7 +153,7 @@ class BoxPredictor(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Returns class logits (R, C + 1) and deltas (R, C, 4) of features (R, channels)."""
         deltas = self.deltas(features).reshape(-1, self.num_classes, 4)
-        return self.classes(features).float(), deltas.float()
+        return full_precision(self.classes(features)), full_precision(deltas)
 
     def losses(
         self,
@@ -165,7 +165,8 @@ class BoxPredictor(nn.Module):
         """Returns ``loss_classes`` (cross entropy) and ``loss_boxes`` (L1).
 
         The first is the mean over all regions; the second the sum over foreground regions, for
-        the object's class only, divided by the number of *all* regions.
+        the object's class only, divided by the number of *all* regions. Without any region both
+        are 0.
 
         Args:
             logits: (R, C + 1).

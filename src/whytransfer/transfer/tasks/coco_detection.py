@@ -8,7 +8,9 @@ Source: Zhao et al. 2021, section 3; moco detection/configs/coco_R_50_C4_2x.yaml
 Differs: there is no mask head.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import PositiveInt
 
@@ -17,8 +19,17 @@ from whytransfer.transfer.measure import Measure
 from whytransfer.transfer.parts.scenes import SceneViews
 from whytransfer.transfer.tasks import voc07_detection
 
-_LENGTH = "the paper does not say 1x or 2x; MoCo's configuration is 2x (1x: 90000, 60000, 80000)"
+_LENGTH = "the paper does not say 1x or 2x; MoCo's configuration is 2x"
 _FIRST = "coco_"
+
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "2x": {},
+    "1x": {"training": {"steps": 90000, "schedule": {"milestones": [60000, 80000]}}},
+}
+"""Recipe → what it sets otherwise than the defaults.
+
+Source: moco detection/configs/coco_R_50_C4_2x.yaml @132aea9; detectron2 Base-RCNN-C4.yaml @02b5c4e.
+"""
 
 
 class CocoSchedule(voc07_detection.DetectionSchedule):
@@ -47,10 +58,12 @@ class Config(voc07_detection.Config):
     """All settings of the recipe; those that are not here are ``voc07_detection``'s.
 
     Attributes:
+        recipe: ``2x`` or ``1x``.
         training: Steps, batch, optimiser and schedule.
         views: Sizes at which images are shown, and flips.
     """
 
+    recipe: str = assumed("2x", _LENGTH)
     training: CocoTraining = CocoTraining()
     views: CocoViews = CocoViews()
 

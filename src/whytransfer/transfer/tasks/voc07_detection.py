@@ -1,19 +1,22 @@
 """Object detection: Faster R-CNN C4 with all layers fine-tuned, on VOC07 as the paper does it.
 
-The reference recipe is MoCo's for detectron2 (R50-C4, synchronised BatchNorm with one more after
-the last stage, precise statistics at the end), at the paper's length: 9k steps of 16 images on
-trainval07. Any detection data will do; the metric's rules are VOC's and COCO's.
+Three recipes, by the field ``recipe``: ``paper``, MoCo's for detectron2 (R50-C4, synchronised
+BatchNorm with one more after the last stage, precise statistics at the end) at the paper's length,
+9k steps of 16 images on trainval07; ``moco_24k``, the same for 24k steps, made for trainval07+12;
+``detectron2``, its stock C4, also for 07+12. Which images are trained on is the data's to say. Any
+detection data will do; the metric's rules are VOC's and COCO's.
 
-Source: Zhao et al. 2021, section 3; moco detection/ @132aea9; detectron2 @02b5c4e.
+Source: Zhao et al. 2021, section 3; moco detection/ @132aea9; detectron2 @02b5c4e. Part by part:
+    docs/protocols/detection.md.
 Differs: a batch is padded as a whole, where each GPU pads its 2 images; sampling draws from named
     streams; equal scores keep the order of image, then box. Settings that torchvision
     has otherwise (rounded anchors, smooth L1, no norm after stage 5) are the reference's.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -54,7 +57,7 @@ class DetectionSchedule(Schedule):
     kind: Literal["constant", "cosine", "multistep", "poly"] = "multistep"
     milestones: tuple[float, ...] = (6000, 8000)
     warmup_steps: int = assumed(
-        100, "the paper does not say; MoCo's VOC recipe warms up for 100 steps", ge=0
+        100, "the paper does not say; MoCo's and detectron2's VOC recipes warm up for 100", ge=0
     )
 
 
@@ -67,10 +70,28 @@ class DetectionTraining(Training):
     schedule: DetectionSchedule = DetectionSchedule()
 
 
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "paper": {},
+    "moco_24k": {"training": {"steps": 24000, "schedule": {"milestones": [18000, 22000]}}},
+    "detectron2": {
+        "training": {"steps": 18000, "schedule": {"milestones": [12000, 16000]}},
+        "detector": {"frozen_levels": 2, "frozen_norms": True, "regions": {"extra_norm": False}},
+        "precise_bn_steps": 0,
+    },
+}
+"""Recipe → what it sets otherwise than the defaults, which are the paper's.
+
+Source: moco detection/configs/pascal_voc_R_50_C4_24k.yaml @132aea9; detectron2
+    PascalVOC-Detection/faster_rcnn_R_50_C4.yaml and config/defaults.py @02b5c4e (``FREEZE_AT`` 2,
+    ``FrozenBN``, ``Res5ROIHeads``, no precise statistics).
+"""
+
+
 class Config(TaskConfig):
     """All settings of the recipe.
 
     Attributes:
+        recipe: Whose settings the other fields have where they are not given: one of ``RECIPES``.
         training: Steps, batch, optimiser and schedule.
         detector: Anchors, matching, sampling, heads, suppression, BatchNorm groups.
         views: Sizes at which images are shown, and flips.
@@ -85,6 +106,7 @@ class Config(TaskConfig):
         voc_rule: ``voc07`` (11 points) for a test set of 2007, ``voc12`` (area) for later ones.
     """
 
+    recipe: str = "paper"
     training: DetectionTraining = DetectionTraining()
     detector: C4Config = C4Config()
     views: SceneViews = SceneViews()
