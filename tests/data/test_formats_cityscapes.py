@@ -200,7 +200,7 @@ class TestTable:
 
 class TestSplits:
     def test_the_official_test_split_is_refused(self, _written):
-        with pytest.raises(ValidationError, match="test split has no labels.*Score on val"):
+        with pytest.raises(ValidationError, match=r"test split has no labels.*Score on val"):
             Config(root=_written, test="test")
         spec = {"format": "cityscapes", "root": str(_written), "test": "test"}
         with raises("here", "missing or dummies"):

@@ -169,7 +169,10 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("damage", "parts"),
         [
-            (lambda p, a: Image.fromarray(a[:, :, 2].astype(np.uint8)).save(p), ("8 bits and one",)),
+            (
+                lambda p, a: Image.fromarray(a[:, :, 2].astype(np.uint8)).save(p),
+                ("8 bits and",),
+            ),
             (lambda p, a: cv2.imwrite(str(p), a.astype(np.uint8)), ("8 bits and three", "16 bits")),
             (lambda p, a: cv2.imwrite(str(p), a[:, :, 2]), ("16 bits and one channel;", "three")),
             (lambda p, a: cv2.imwrite(str(p), a + np.uint16(30)), ("class number", "0 to 22")),

@@ -72,7 +72,9 @@ class Network:
 
     def unit(self, x, name, dilation=1):
         """A convolution, BatchNorm, ReLU: entries 0 and 1 under a name."""
-        return relu(self.norm(conv2d(x, self.weights[f"{name}.0.weight"], 1, dilation), f"{name}.1"))
+        return relu(
+            self.norm(conv2d(x, self.weights[f"{name}.0.weight"], 1, dilation), f"{name}.1")
+        )
 
     def stages(self, images, output_stride, pool):
         """Returns the maps of stages 3 and 4."""
@@ -141,7 +143,7 @@ def bilinear(x, size):
 
 def _between(place, there, here):
     position = max(0.0, (place + 0.5) * there / here - 0.5)
-    first = min(int(math.floor(position)), there - 1)
+    first = min(math.floor(position), there - 1)
     return first, min(first + 1, there - 1), position - first
 
 

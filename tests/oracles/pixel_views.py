@@ -5,11 +5,11 @@ import math
 
 
 def converted(value, alpha=1.0, beta=0.0):
-    """``convert`` of its photometric distortion: multiplied, added to, cut off, fraction dropped."""
+    """Its ``convert``: multiplied, added to, cut off, the fraction dropped."""
     return int(min(max(value * alpha + beta, 0.0), 255.0))
 
 
-def distorted(pixel, brightness=None, contrast=None, contrast_first=True, saturation=None, hue=None):
+def distorted(pixel, brightness, contrast, contrast_first, saturation, hue):
     """One RGB pixel; ``None`` leaves a step out. Hue is in OpenCV's units of two degrees."""
     if brightness is not None:
         pixel = [converted(v, beta=brightness) for v in pixel]

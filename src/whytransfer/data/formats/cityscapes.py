@@ -94,9 +94,7 @@ class CityscapesSource(Unannotated):
 
     classes = CITYSCAPES
 
-    def __init__(
-        self, root: Path, part: str, frames: Sequence[str], with_instances: bool
-    ) -> None:
+    def __init__(self, root: Path, part: str, frames: Sequence[str], with_instances: bool) -> None:
         self._root, self._part, self._frames = root, part, tuple(frames)
         self._with_instances = with_instances
 

@@ -1,4 +1,4 @@
-"""Turns a picture of a street into one of Cityscapes': its label ids, objects, and what is no street.
+"""Turns a picture of a street into one of Cityscapes': its label ids, its objects, its voids.
 
 The camera of Cityscapes stands in a car whose bonnet is to be seen, and its pictures are rectified:
 some pixels at the rim show nothing. Both are void, as are the pixels that a score leaves out.
