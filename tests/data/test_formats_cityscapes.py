@@ -1,6 +1,7 @@
 """Cityscapes as the world writes it and as it should not be."""
 
 import json
+import pickle
 import re
 import shutil
 
@@ -112,6 +113,17 @@ class TestWhatTheWorldWrote:
             assert objects.dtype == np.uint16
             whole = np.where(objects >= 1000, objects // 1000, objects)
             assert np.array_equal(whole, raw)
+
+    def test_objects_are_read_when_they_are_asked_for(self, written):
+        source = cityscapes.open(Config(root=written), "train")
+        path = written / label(source._frames[0].join(["train/", ""]), "instanceIds")
+        expected = source.segmentation(0).instances
+        found = pickle.loads(pickle.dumps(source)).segmentation(0)
+        assert np.array_equal(found.instances, expected) and found.instances is found.instances
+        path.unlink()
+        assert source.segmentation(0).labels.shape == (64, 96)
+        with raises(path, "no such file"):
+            _ = source.segmentation(0).instances
 
     def test_it_is_whole_and_recognised(self, _written):
         assert look(_written) == {"format": "cityscapes", "root": str(_written)}
@@ -347,7 +359,7 @@ class TestFiles:
             cv2.imwrite(str(path), damage(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)))
         source = cityscapes.open(Config(root=written), "train")
         with raises(path, *parts):
-            source.segmentation(0)
+            _ = source.segmentation(0).instances
         assert [p.where for p in cityscapes.check(Config(root=written)).problems] == [str(path)]
 
     def test_an_image_that_is_cut_short(self, written):

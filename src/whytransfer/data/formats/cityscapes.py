@@ -13,11 +13,12 @@ Source: Cordts et al. 2016; mcordts/cityscapesScripts, README.md and
     cityscapesscripts/helpers/labels.py.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
@@ -89,6 +90,31 @@ class Config(FormatConfig):
         return self
 
 
+class CityscapesLabels(Segmentation):
+    """What the pixels of a frame show; its objects are read when they are asked for.
+
+    Who trains a segmenter asks for the labels alone, and the second PNG would be a fifth of what
+    a training image costs.
+    """
+
+    _read: Callable[[], NDArray[np.int32] | None]
+
+    def __init__(
+        self, labels: NDArray[np.uint8], read: Callable[[], NDArray[np.int32] | None]
+    ) -> None:
+        # Frozen, so past its guard; and without the default that would stand for the objects.
+        self.__dict__.update(labels=labels, _read=read)
+
+    @cached_property
+    def instances(self) -> NDArray[np.int32] | None:
+        """(H, W) label id · 1000 + object, 0 for none; ``None`` where there is no file.
+
+        Raises:
+            InputError: The file is no grey PNG of 16 bits, or has not the size of the image.
+        """
+        return self._read()
+
+
 class CityscapesSource(Unannotated):
     """Some frames of one official split, sorted by city, then name."""
 
@@ -116,21 +142,16 @@ class CityscapesSource(Unannotated):
         """Returns (height, width) from the file's header."""
         return image_size(self.path(index))
 
-    def segmentation(self, index: int) -> Segmentation:
-        """Reads the label file, and that of the objects where there is one.
+    def segmentation(self, index: int) -> CityscapesLabels:
+        """Reads the label file; that of the objects, where there is one, when they are asked for.
 
         Raises:
-            InputError: A file is missing, no grey PNG of 8 (labels) or 16 (objects) bits, has not
-                the size of the image, or holds a number that is no label.
+            InputError: The file is missing, no grey PNG of 8 bits, has not the size of the image,
+                or holds a number that is no label.
         """
         path = self._file(_LABELS, index, _LABEL)
         labels = _train_ids(self._read(path, 8, index), path)
-        if not self._with_instances:
-            return Segmentation(labels)
-        numbers = self._read(self._file(_LABELS, index, _INSTANCE), 16, index)
-        # A lesser number is a plain label: of what has no objects, or of a group of them.
-        objects = np.where(numbers >= _FIRST_INSTANCE, numbers, 0).astype(np.int32)
-        return Segmentation(labels, objects)
+        return CityscapesLabels(labels, partial(self._instances, index))
 
     def files(self) -> Iterator[Path]:
         """Lists images and label files."""
@@ -139,6 +160,13 @@ class CityscapesSource(Unannotated):
             yield self._file(_LABELS, index, _LABEL)
             if self._with_instances:
                 yield self._file(_LABELS, index, _INSTANCE)
+
+    def _instances(self, index: int) -> NDArray[np.int32] | None:
+        if not self._with_instances:
+            return None
+        numbers = self._read(self._file(_LABELS, index, _INSTANCE), 16, index)
+        # A lesser number is a plain label: of what has no objects, or of a group of them.
+        return np.where(numbers >= _FIRST_INSTANCE, numbers, 0).astype(np.int32)
 
     def _file(self, folder: str, index: int, ending: str) -> Path:
         return self._root / folder / self._part / f"{self._frames[index]}{ending}"
@@ -336,7 +364,7 @@ def _train_ids(numbers: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: A number is no label, or all of them look like training classes.
     """
-    present = np.flatnonzero(np.bincount(numbers.ravel(), minlength=256))
+    present = np.flatnonzero(cv2.calcHist([numbers], [0], None, [256], [0, 256]))
     strange = present[(present >= NUM_LABELS) & (present != _LICENCE_PLATE)]
     if len(strange):
         raise InputError(
@@ -349,16 +377,18 @@ def _train_ids(numbers: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
             path, f"holds {_LICENCE_PLATE} and else no label above {len(CITYSCAPES) - 1}: training "
             "numbers, as in labelTrainIds.png", "label ids", _UNPACK,
         )  # fmt: skip
-    return np.asarray(_TABLE[numbers])
+    return np.asarray(cv2.LUT(numbers, _TABLE), dtype=np.uint8)
 
 
 def _require_classes(source: CityscapesSource, index: int) -> None:
-    """Reads a label file.
+    """Reads the label files of a frame.
 
     Raises:
-        InputError: It can't be read, or none of its pixels is of a class.
+        InputError: One can't be read, or no pixel is of a class.
     """
-    if (source.segmentation(index).labels == IGNORED).all():
+    found = source.segmentation(index)
+    _ = found.instances
+    if (found.labels == IGNORED).all():
         raise InputError(
             source.path(index), "none of its pixels is of a class: a dummy, as of the test split",
             "labels", _UNPACK,

@@ -32,7 +32,7 @@ _NUM_CROPS = 11
 """One crop, and ten more where a single class fills too much of it."""
 
 _NUM_DRAWS = 2 + 2 * _NUM_CROPS + 9
-_MMSEG = "the paper does not say; mmsegmentation's recipe, which has the paper's other numbers"
+_MMSEG = "the paper does not say; its author names mmsegmentation (Good_transfer#1), whose it is"
 
 Size = tuple[int, int]
 """Height and width in pixels."""

@@ -46,7 +46,7 @@ from whytransfer.transfer.task import (
 )
 from whytransfer.transfer.task import Task as TaskProtocol
 
-_MMSEG = "the paper does not say; mmsegmentation's recipe, which has the paper's other numbers"
+_MMSEG = "the paper does not say; its author names mmsegmentation (Good_transfer#1), whose it is"
 _PAPER = "the paper's for Cityscapes; of other data it says nothing"
 
 
