@@ -16,7 +16,7 @@ Source: Cordts et al. 2016; mcordts/cityscapesScripts, README.md and
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import cv2
 import numpy as np
@@ -81,7 +81,7 @@ class Config(FormatConfig):
         return ("train", "test") if self.test or self.held_out else ("train",)
 
     @model_validator(mode="after")
-    def _official_test_is_unlabelled(self) -> "Config":
+    def _official_test_is_unlabelled(self) -> Self:
         if self.test == "test":
             raise ValueError(
                 "Cityscapes' test split has no labels: on disk they are missing or dummies, its "

@@ -27,7 +27,9 @@ VAL_CITIES = ("neustadt", "seeburg")
 FIRST_TRAIN_STREET = 1 << 20
 """Streets count from here: pictures for pretraining on streets show others."""
 
-_INSTANCES_PER_LABEL = 1000
+INSTANCES_PER_LABEL = 1000
+"""A pixel of an object is its label id times this, plus the object's number."""
+
 _RIM_SHARE = 128  # of the width
 _BONNET_RADII = (0.46, 0.22)  # by the width, by the height
 _BONNET_BELOW = 0.1  # by the height
@@ -76,7 +78,7 @@ def as_cityscapes(
     for label in np.unique(label_ids[instances > 0]).tolist():
         numbers = np.unique(instances[(label_ids == label) & (instances > 0)])
         for place, number in enumerate(numbers.tolist()):
-            instance_ids[instances == number] = label * _INSTANCES_PER_LABEL + place
+            instance_ids[instances == number] = label * INSTANCES_PER_LABEL + place
     return CityPicture(image, label_ids, instance_ids)
 
 

@@ -21,6 +21,7 @@ from whytransfer.core.config import Config as _Config
 from whytransfer.core.streams import Stream
 from whytransfer.data.world._city import (
     FIRST_TRAIN_STREET,
+    INSTANCES_PER_LABEL,
     TRAIN_CITIES,
     VAL_CITIES,
     CityPicture,
@@ -211,7 +212,7 @@ def city_picture(rendered: RenderedStreet) -> tuple[CityPicture, tuple[Seen, ...
     objects = []
     for seen in rendered.objects:
         # What the bonnet hides has lost its number.
-        mask = (rendered.instances == seen.instance) & (picture.instance_ids >= 1000)
+        mask = (rendered.instances == seen.instance) & (picture.instance_ids >= INSTANCES_PER_LABEL)
         if mask.any():
             number = int(picture.instance_ids[mask][0])
             objects.append(_seen_as(mask, dataclasses.replace(seen, instance=number)))
