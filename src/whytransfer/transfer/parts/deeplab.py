@@ -1,6 +1,6 @@
 """The DeepLab-v3 segmenter: a dilated backbone, a pyramid of spread kernels, a class per pixel."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import Config, assumed
+from whytransfer.core.errors import InputError
 from whytransfer.data.sample import IGNORED
 from whytransfer.train.learner import Context
 from whytransfer.train.norm import convert_groups
@@ -168,19 +169,42 @@ class Segmenter(nn.Module):
         """Nothing is left to do after an optimiser step."""
 
     @torch.no_grad()
-    def predict(self, batch: PixelBatch) -> list[NDArray[np.uint8]]:
-        """Returns each image's classes (H, W) at its original size."""
-        logits = _at_size(self.head(self._maps(batch)[1]), batch.labels)
-        return [
-            _resized(image[:, :height, :width], original)
-            .argmax(dim=0)
-            .to(torch.uint8)
-            .cpu()
-            .numpy()
-            for image, (height, width), original in zip(
-                logits, batch.sizes_px, batch.originals, strict=True
-            )
-        ]
+    def predict(
+        self, batch: PixelBatch, scales: Sequence[float] = (1.0,), flip: bool = False
+    ) -> list[NDArray[np.uint8]]:
+        """Returns each image's classes (H, W) at its original size.
+
+        Args:
+            batch: Whole images.
+            scales: Each image is looked at at these scales; probabilities are averaged.
+            flip: Also mirrored, at each scale.
+
+        Raises:
+            InputError: A score is not finite.
+        """
+        if tuple(scales) == (1.0,) and not flip:
+            logits = _at_size(self.head(self._maps(batch)[1]), batch.labels)
+            scores = [
+                _resized(image[:, :height, :width], original)
+                for image, (height, width), original in zip(
+                    logits, batch.sizes_px, batch.originals, strict=True
+                )
+            ]
+        else:
+            scores = [self._averaged(one, scales, flip) for one in _one_by_one(batch)]
+        return [_classes(*pair) for pair in zip(scores, batch.indices, strict=True)]
+
+    def _averaged(self, batch: PixelBatch, scales: Sequence[float], flip: bool) -> Tensor:
+        """Returns the probabilities (C, H, W) of one image, summed over scales and mirroring."""
+        total = torch.zeros(())
+        for scale in scales:
+            seen = _scaled(batch, scale)
+            for mirrored in (False, True) if flip else (False,):
+                images = seen.images.flip(2) if mirrored else seen.images
+                logits = self.head(self._maps(seen._replace(images=images))[1])
+                shown = _at_size(logits.flip(3) if mirrored else logits, seen.labels)[0]
+                total = total.to(shown.device) + _resized(shown, batch.originals[0]).softmax(dim=0)
+        return total
 
     def _maps(self, batch: PixelBatch) -> tuple[Tensor, Tensor]:
         """Returns the maps of stages 3 and 4; padding enters as zeros, the mean colour."""
@@ -231,6 +255,44 @@ def _at_size(logits: Tensor, labels: Tensor) -> Tensor:
     """Resizes logits to the labels' height and width."""
     size = labels.shape[-2:]
     return F.interpolate(_precise(logits, logits), size=size, mode="bilinear", align_corners=False)
+
+
+def _one_by_one(batch: PixelBatch) -> Iterator[PixelBatch]:
+    """Yields each image as a batch of its own, without padding."""
+    for row, (height, width) in enumerate(batch.sizes_px):
+        yield PixelBatch(
+            batch.images[row : row + 1, :height, :width],
+            batch.labels[row : row + 1, :height, :width],
+            batch.sizes_px[row : row + 1],
+            batch.indices[row : row + 1],
+            batch.originals[row : row + 1],
+        )
+
+
+def _scaled(batch: PixelBatch, scale: float) -> PixelBatch:
+    """Resizes the images of a batch of equal ones, bilinearly; labels only in size."""
+    size = tuple(max(1, int(side * scale + 0.5)) for side in batch.sizes_px[0])
+    if size == batch.sizes_px[0]:
+        return batch
+    images = batch.images.permute(0, 3, 1, 2).float()
+    images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+    labels = batch.labels.new_full((len(images), *size), IGNORED)
+    sizes = tuple((size[0], size[1]) for _ in batch.sizes_px)
+    return batch._replace(images=images.permute(0, 2, 3, 1), labels=labels, sizes_px=sizes)
+
+
+def _classes(scores: Tensor, index: int) -> NDArray[np.uint8]:
+    """Returns the class (H, W) with the highest of the scores (C, H, W); of equal ones the first.
+
+    Raises:
+        InputError: A score is not finite.
+    """
+    if not scores.isfinite().all():
+        raise InputError(
+            f"test image {index}", "the scores of its pixels are not finite", "finite numbers",
+            "the model diverged: lower its learning rate",
+        )  # fmt: skip
+    return scores.argmax(dim=0).to(torch.uint8).cpu().numpy()
 
 
 def _resized(logits: Tensor, size: Sequence[int]) -> Tensor:
