@@ -1,4 +1,4 @@
-"""A stage is a pure step from artifacts to an artifact; this is what all four have in common.
+"""A stage is a pure step from artifacts to an artifact; this is what all have in common.
 
 A :class:`Step` says what is to be computed; its fingerprint names the result before it exists, so
 a study can be planned without running it. :func:`materialise` computes it once, whoever asks.
@@ -21,21 +21,25 @@ from whytransfer.core.processes import ALONE, Processes
 from whytransfer.core.records import Metric, Record, Volatile
 from whytransfer.core.store import RECORD, Artifact, Store, write_text
 
-Stage = Literal["data", "pretrain", "transfer", "diagnose"]
+Stage = Literal["data", "pretrain", "features", "transfer", "diagnose"]
 
 LIBRARIES: Mapping[Stage, tuple[str, ...]] = {
     "data": ("opencv-python-headless", "numpy"),
     "pretrain": ("torch", "torchvision", "timm"),
+    "features": ("torch", "torchvision", "timm"),
     "transfer": ("torch", "torchvision", "timm"),
     "diagnose": ("numpy",),
 }
 """The libraries whose minor version can move a stage's numbers, and so its fingerprint."""
 
-SCHEME: Mapping[Stage, int] = {"data": 1, "pretrain": 2, "transfer": 2, "diagnose": 1}
+SCHEME: Mapping[Stage, int] = {
+    "data": 1, "pretrain": 2, "features": 1, "transfer": 2, "diagnose": 1,
+}  # fmt: skip
 """Raised by one when a change outside the plug-ins moves a stage's numbers (see CHANGELOG)."""
 
 _KIND: Mapping[Stage, str] = {
-    "data": "world", "pretrain": "method", "transfer": "task", "diagnose": "analysis",
+    "data": "world", "pretrain": "method", "features": "task", "transfer": "task",
+    "diagnose": "analysis",
 }  # fmt: skip
 
 
@@ -61,7 +65,7 @@ class Step:
     """All that determines an artifact.
 
     Attributes:
-        stage: Which of the four stages.
+        stage: Which of the stages; ``features`` are a backbone's, kept for several transfers.
         plugin: Name or dotted path of the maker, method, task or analysis.
         config: The resolved configuration, without paths and without execution.
         inputs: Role of each input to its fingerprint, such as ``{"backbone": "3f..."}``.

@@ -8,6 +8,7 @@ backbone/            the backbone after fine-tuning, where the task fine-tunes
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from whytransfer.train.capabilities import settled
 from whytransfer.train.launch import same_bits
 from whytransfer.train.loop import Run, fit
 from whytransfer.transfer.measure import draws
+from whytransfer.transfer.parts.features import Cache
 from whytransfer.transfer.task import Setting, Task, TaskConfig
 
 LOG = "training.jsonl"
@@ -89,7 +91,9 @@ def run(
 
     def compute(folder: Path, work: Path) -> tuple[Metric, ...]:
         network = backbones.load(backbone.path)
-        running = kind(config, network, _setting(data, config, seed, execution.workers))
+        cache = Cache(store, backbone.fingerprint, data.fingerprint)
+        setting = _setting(data, config, seed, execution.workers)
+        running = kind(config, network, replace(setting, cache=cache))
         fit(
             running.model,
             running.batches,

@@ -23,6 +23,7 @@ from whytransfer.core.streams import Stream
 from whytransfer.data.sample import Source
 from whytransfer.train.config import Training
 from whytransfer.transfer.measure import Measure, metrics
+from whytransfer.transfer.parts.features import Cache
 
 PREDICTIONS = "predictions.json"
 """What the trained model says of every test image; classes stand there with the truth."""
@@ -58,12 +59,14 @@ class Setting:
         test: The split that is scored on; the same classes.
         seed: Of every stream that the task draws from.
         workers: Processes that read and augment images; moves no number.
+        cache: Where features of this backbone on these data are kept; ``None`` keeps none.
     """
 
     train: Source
     test: Source
     seed: int = 0
     workers: int = 0
+    cache: Cache | None = None
 
     def stream(self, name: str) -> Stream:
         """Returns the stream for one part of the initialisation."""
