@@ -145,7 +145,8 @@ class Comparison(_Schema):
         low, high: Interval over what ``interval`` names; ``None`` where none can be given.
         interval: ``images`` (two fixed models, other test images), ``seeds then images`` (another
             training run on other test images), or why there is none.
-        num_images: Test images that both were scored on.
+        sampled: What stands in the place of images, such as ``episodes``; in ``interval``, too.
+        num_images: Test images that both were scored on, or whatever else was ``sampled``.
         points: The difference at each seed, in the order of ``seeds``.
         seed_spread: Standard deviation of ``points``; ``None`` below three seeds.
         smallest_detectable: The smallest true difference that this many images and seeds would
@@ -164,6 +165,7 @@ class Comparison(_Schema):
     level: float = 0.95
     interval: str
     num_images: int
+    sampled: str = "images"
     seeds: tuple[int, ...]
     points: tuple[float, ...]
     seed_spread: float | None

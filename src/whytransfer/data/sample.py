@@ -106,15 +106,15 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class HoldsOut(Protocol):
-    """A training split that keeps images of its own classes apart, to measure what it trains.
+class KeepsApart(Protocol):
+    """A training split that keeps images of its own classes apart, to measure by.
 
-    What is kept apart is no part of the split, so nothing that trains on it has seen them; its
-    ``files()`` name them, for the fingerprint.
+    They are no part of the split, so nothing that trains on it has seen them; its ``files()`` name
+    them, for the fingerprint.
     """
 
-    def held_out(self) -> Source | None:
-        """Opens the images kept apart, with the split's classes; ``None`` where there are none."""
+    def kept_apart(self) -> Source | None:
+        """Opens those images, with the split's classes; ``None`` where there are none."""
 
 
 class Unannotated:

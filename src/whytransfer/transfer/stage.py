@@ -24,19 +24,20 @@ from whytransfer.core.records import Metric
 from whytransfer.core.stage import Execution, Step, materialise_first
 from whytransfer.core.store import Artifact, Store
 from whytransfer.data.dataset import Dataset, limited
+from whytransfer.data.sample import KeepsApart, Source
 from whytransfer.train.capabilities import settled
-from whytransfer.train.launch import same_bits
+from whytransfer.train.launch import launch, same_bits
 from whytransfer.train.loop import Run, fit
 from whytransfer.transfer.measure import draws
 from whytransfer.transfer.parts.features import Cache
-from whytransfer.transfer.task import Setting, Task, TaskConfig
+from whytransfer.transfer.task import ScoredConfig, Setting, Task, TaskConfig
 
 LOG = "training.jsonl"
 
 
 def resolve(
     task: str, overrides: Mapping[str, Any], where: str, device: str = "auto"
-) -> TaskConfig:
+) -> ScoredConfig:
     """Returns a task's configuration: its defaults with some fields replaced.
 
     Args:
@@ -49,11 +50,13 @@ def resolve(
         InputError: There is no such task, or a field is unknown or wrong; all of them at once.
     """
     model = plugins.find("task", task).Config
-    config = cast(TaskConfig, build(model, merge(to_plain(model()), overrides), where))
+    config = cast(ScoredConfig, build(model, merge(to_plain(model()), overrides), where))
+    if not isinstance(config, TaskConfig):
+        return config
     return config.model_copy(update={"training": settled(config.training, device)})
 
 
-def step_for(task: str, backbone: str, data: str, config: TaskConfig, seed: int) -> Step:
+def step_for(task: str, backbone: str, data: str, config: ScoredConfig, seed: int) -> Step:
     """Says what is to be computed; its fingerprint names the artifact before it exists.
 
     Args:
@@ -71,7 +74,7 @@ def run(
     task: str,
     backbone: Artifact,
     data: Dataset,
-    config: TaskConfig,
+    config: ScoredConfig,
     *,
     seed: int,
     store: Store,
@@ -92,21 +95,20 @@ def run(
     def compute(folder: Path, work: Path) -> tuple[Metric, ...]:
         network = backbones.load(backbone.path)
         cache = Cache(store, backbone.fingerprint, data.fingerprint)
-        setting = _setting(data, config, seed, execution.workers)
+        setting = _setting(data, kind, config, seed, execution.workers)
         running = kind(config, network, replace(setting, cache=cache))
-        fit(
-            running.model,
-            running.batches,
-            config.training,
-            Run(
+        if isinstance(config, TaskConfig):
+            how = Run(
                 work=work,
                 log=folder / LOG,
                 execution=execution,
                 seed=seed,
                 steps_per_epoch=running.steps_per_epoch,
                 title=f"{step.name} on {backbone.record.plugin}",
-            ),
-        )
+            )
+            fit(running.model, running.batches, config.training, how)
+        else:
+            running.model.to(launch(execution.device, "32-true").device)
         running.finish()
         running.predict(folder)
         if kind.FINE_TUNES:
@@ -135,14 +137,27 @@ def resample(run: Artifact, num_draws: int) -> dict[str, NDArray[np.float64]]:
     return draws(kind.measure(run.path, config), num_draws)
 
 
-def _setting(data: Dataset, config: TaskConfig, seed: int, workers: int) -> Setting:
+def _setting(
+    data: Dataset, kind: type[Task], config: ScoredConfig, seed: int, workers: int
+) -> Setting:
     train, test = data.open("train"), data.open("test")
-    if train.classes != test.classes:
-        raise InputError(
-            f"{data.format} data",
-            f"{len(train.classes)} classes to train on, {len(test.classes)} to test on",
-            "the same class list in both splits",
-        )
+    _require_classes(data.format, kind, train, test)
+    apart = train.kept_apart() if isinstance(train, KeepsApart) else None
     if config.limit is not None:
         train, test = limited(train, config.limit), limited(test, config.limit)
-    return Setting(train=train, test=test, seed=seed, workers=workers)
+        apart = None if apart is None else limited(apart, config.limit)
+    return Setting(train=train, test=test, seed=seed, workers=workers, kept_apart=apart)
+
+
+def _require_classes(name: str, kind: type[Task], train: Source, test: Source) -> None:
+    """Checks that the two splits have the classes that the task wants there."""
+    counts = f"{len(train.classes)} classes to train on, {len(test.classes)} to test on"
+    if not kind.NEW_CLASSES and train.classes != test.classes:
+        raise InputError(f"{name} data", counts, "the same class list in both splits")
+    both = sorted(set(train.classes) & set(test.classes))
+    if kind.NEW_CLASSES and both:
+        shown = ", ".join(both[:5]) + ", ..." * (len(both) > 5)
+        raise InputError(
+            f"{name} data", f"{counts}, {len(both)} of them the same: {shown}",
+            "test classes that are new", "give data in the format mini_imagenet",
+        )  # fmt: skip

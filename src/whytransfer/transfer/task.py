@@ -26,28 +26,40 @@ from whytransfer.transfer.measure import Measure, metrics
 from whytransfer.transfer.parts.features import Cache
 
 PREDICTIONS = "predictions.json"
-"""What the trained model says of every test image; classes stand there with the truth."""
+"""What the trained model says of every test image; classes stand there with the truth, and so do
+episodes.
+"""
 
 TRUTH = "truth.json"
 """The objects of the test images, beside detections; the classes of their pixels, beside segments.
 """
 
-Predicts = Literal["detections", "classes", "segments"]
-"""Boxes with classes and scores; the classes of each image, best first; the class of each pixel."""
+Predicts = Literal["detections", "classes", "segments", "episodes"]
+"""Boxes with classes and scores; the classes of each image, best first; the class of each pixel;
+the classes of the images of each episode, among those of the episode.
+"""
 
 
-class TaskConfig(Config):
+class ScoredConfig(Config):
     """What every task's configuration holds.
 
     Attributes:
-        training: How the task's model is trained.
         limit: Use that many training and that many test images only, for a smoke run.
-        num_draws: Resamplings of the test images behind every interval.
+        num_draws: Resamplings of the test images (or episodes) behind every interval.
+    """
+
+    limit: PositiveInt | None = None
+    num_draws: PositiveInt = 1000
+
+
+class TaskConfig(ScoredConfig):
+    """What the configuration of a task that trains a model holds, and of no other.
+
+    Attributes:
+        training: How the task's model is trained.
     """
 
     training: Training
-    limit: PositiveInt | None = None
-    num_draws: PositiveInt = 1000
 
 
 @dataclass(frozen=True)
@@ -56,10 +68,13 @@ class Setting:
 
     Attributes:
         train: The split that is trained on.
-        test: The split that is scored on; the same classes.
+        test: The split that is scored on; the same classes, or new ones where the task has
+            ``NEW_CLASSES``.
         seed: Of every stream that the task draws from.
         workers: Processes that read and augment images; moves no number.
         cache: Where features of this backbone on these data are kept; ``None`` keeps none.
+        kept_apart: Images of the training classes that the data keep apart from ``train``; ``None``
+            where they keep none.
     """
 
     train: Source
@@ -67,6 +82,7 @@ class Setting:
     seed: int = 0
     workers: int = 0
     cache: Cache | None = None
+    kept_apart: Source | None = None
 
     def stream(self, name: str) -> Stream:
         """Returns the stream for one part of the initialisation."""
@@ -84,6 +100,8 @@ class Task(ABC):
     Attributes:
         FINE_TUNES: Whether the backbone's weights are trained, too.
         PREDICTS: What the prediction file holds.
+        NEW_CLASSES: Whether no class of the test split may be one of the training split; else both
+            must have the same.
         model: What is trained, a :class:`whytransfer.train.loop.Learner`.
 
     Raises:
@@ -92,6 +110,7 @@ class Task(ABC):
 
     FINE_TUNES: ClassVar[bool]
     PREDICTS: ClassVar[Predicts]
+    NEW_CLASSES: ClassVar[bool] = False
 
     model: nn.Module
 
@@ -125,9 +144,27 @@ class Task(ABC):
         """
 
     @classmethod
-    def score(cls, folder: Path, config: TaskConfig) -> tuple[Metric, ...]:
+    def score(cls, folder: Path, config: ScoredConfig) -> tuple[Metric, ...]:
         """Scores those files: every metric with its interval, the headline first."""
         return metrics(cls.measure(folder, config), config.num_draws)
+
+
+class Untrained(Task):
+    """A task that trains nothing by steps: its ``Config`` is a :class:`ScoredConfig` alone."""
+
+    FINE_TUNES: ClassVar[bool] = False
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """There are none."""
+        return 0
+
+    def batches(self, first_step: int) -> Iterator[Any]:
+        """Yields none."""
+        return iter(())
+
+    def finish(self) -> None:
+        """Nothing was trained."""
 
 
 def require_batch(num_images: int, batch_size: int, what: str) -> None:

@@ -204,7 +204,7 @@ class MiniSource(Unannotated):
 
     Attributes:
         part: The images.
-        apart: The images of the same classes that ``held_out`` opens.
+        apart: The images of the same classes that ``kept_apart`` opens.
     """
 
     part: Part
@@ -237,7 +237,7 @@ class MiniSource(Unannotated):
         """Returns (height, width) without decoding."""
         return self.part.images.size(index)
 
-    def held_out(self) -> "MiniSource | None":
+    def kept_apart(self) -> "MiniSource | None":
         """Opens the images of the same classes that are kept apart."""
         return None if self.apart is None else MiniSource(self.apart)
 

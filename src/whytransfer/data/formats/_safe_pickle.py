@@ -5,6 +5,7 @@ what builds a NumPy array, and a text's bytes in Latin-1, which is how Python 2 
 other of them. So no more than arrays, numbers, texts and plain containers can come out.
 """
 
+import importlib
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -28,11 +29,11 @@ def _array_functions() -> dict[tuple[str, str], Callable[..., Any]]:
         ("numpy", "dtype"): np.dtype,
         ("_codecs", "encode"): _encoded,
     }
-    core = np._core
-    for package in ("numpy.core", "numpy._core"):
-        known[f"{package}.multiarray", "_reconstruct"] = core.multiarray._reconstruct
-        known[f"{package}.multiarray", "scalar"] = core.multiarray.scalar
-        known[f"{package}.numeric", "_frombuffer"] = core.numeric._frombuffer
+    for module, name in (
+        ("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"),
+    ):  # fmt: skip
+        function = getattr(importlib.import_module(f"numpy._core.{module}"), name)
+        known[f"numpy.core.{module}", name] = known[f"numpy._core.{module}", name] = function
     return known
 
 

@@ -211,5 +211,5 @@ def _digest(part: Part, index: int) -> bytes | InputError:
     except InputError as error:
         return error
     digest = hashlib.blake2b(f"{pixels.shape}".encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(pixels.tobytes())
     return digest.digest()

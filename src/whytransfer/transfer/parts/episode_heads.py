@@ -164,7 +164,7 @@ def train_layers(support: Tensor, config: FineTuned, start: Layers, orders: Tens
     velocity: Tensor | None = None
     rows = torch.arange(len(inputs), device=inputs.device)[:, None]
     for epoch in range(orders.shape[1]):
-        for places in orders[:, epoch].split(config.batch_size, dim=1):
+        for places in torch.split(orders[:, epoch], config.batch_size, dim=1):
             batch = inputs[rows, places]
             chance = (batch @ weight.mT).softmax(dim=2)
             error = (chance - F.one_hot(labels[places], chance.shape[2])) / places.shape[1]

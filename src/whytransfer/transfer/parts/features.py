@@ -37,6 +37,7 @@ from whytransfer.data.views import (
     Augmentation,
     apply_view,
     center_view,
+    resize,
     sample_view,
     view_stream,
 )
@@ -52,6 +53,17 @@ class Centre(BaseConfig):
     crop_px: PositiveInt = 224
 
 
+class Squashed(BaseConfig):
+    """The middle of an image that was made square: both sides ``resize_px``, then the crop.
+
+    Source: CloserLookFewShot, data/datamgr.py.
+    """
+
+    kind: Literal["squashed"] = "squashed"
+    resize_px: PositiveInt = 257
+    crop_px: PositiveInt = 224
+
+
 class Drawn(BaseConfig):
     """The augmented view that a training image has in one epoch of a run with that seed."""
 
@@ -61,7 +73,7 @@ class Drawn(BaseConfig):
     epoch: int = 0
 
 
-View = Annotated[Centre | Drawn, Field(discriminator="kind")]
+View = Annotated[Centre | Squashed | Drawn, Field(discriminator="kind")]
 
 
 class Config(BaseConfig):
@@ -297,11 +309,13 @@ class _Seen:
     """Reads one image and makes the view of it, (H, W, 3) uint8."""
 
     source: Source
-    view: Centre | Drawn
+    view: Centre | Squashed | Drawn
 
     def __call__(self, _epoch: int, index: int) -> Tensor:
         image, view = self.source[index].image, self.view
-        if isinstance(view, Centre):
+        if isinstance(view, Squashed):
+            image = resize(image, view.resize_px, view.resize_px)
+        if not isinstance(view, Drawn):
             return torch.from_numpy(center_view(image, view.resize_px, view.crop_px))
         stream = view_stream(view.seed, view.epoch, index, 0)
         parameters = sample_view(view.augmentation, stream, *image.shape[:2])
