@@ -46,7 +46,7 @@ def logits(weights, biases, feature):
 
 def logistic_gradient(weights, biases, support, c):
     """The gradient of C · sum of cross entropies + half the squared weights; 0 at the optimum."""
-    by_weight = [[w for w in row] for row in weights]
+    by_weight = [list(row) for row in weights]
     by_bias = [0.0 for _ in biases]
     for label, features in enumerate(support):
         for feature in features:
@@ -63,7 +63,7 @@ def logistic_gradient(weights, biases, support, c):
 def fine_tuned(support, weights, biases, orders, settings):
     """SGD as PyTorch defines it, on batches of each epoch's order; returns weights and biases.
 
-    g = mean gradient + decay · w;  v = g at the first step, then momentum · v + (1 - dampening) · g;
+    g = mean gradient + decay · w;  v = g at the first step, later momentum · v + (1 - damp) · g;
     w = w - lr · v.
     """
     examples = [(label, f) for label, features in enumerate(support) for f in features]

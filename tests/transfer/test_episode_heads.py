@@ -106,7 +106,7 @@ def test_what_the_support_does_not_span_changes_no_prediction():
 
 
 def test_problems_do_not_feel_each_other():
-    support, queries = drawn(6, 5, 5, 4, 30)
+    support, _ = drawn(6, 5, 5, 4, 30)
     hard = support.clone()
     hard[1:] *= 1000  # solved in other numbers of steps
     units = hard.flatten(1, 2).double()
@@ -179,7 +179,9 @@ def test_layers_and_orders_are_functions_of_seed_and_episode():
     assert len({tuple(order) for order in orders.flatten(0, 1).tolist()}) > 10
 
 
-@pytest.mark.parametrize("case", json.loads(CONSTANTS.read_text())["cases"], ids=lambda c: c["name"])
+@pytest.mark.parametrize(
+    "case", json.loads(CONSTANTS.read_text())["cases"], ids=lambda c: c["name"]
+)
 def test_the_released_package_guesses_the_same(case):
     """Its PrototypicalNetworks take distances, so they are asked where these rank as cosines do."""
     given = {key: case[key] for key in ("episodes", "ways", "shots", "queries", "values")}

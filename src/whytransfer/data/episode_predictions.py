@@ -106,16 +106,15 @@ def read_episodes(path: Path) -> EpisodePredictions:
         names.append(_text(row, "image", where))
         labels.append(_label(row.get("class"), number, where))
     rows = sorted(_rows(path, content, "rows"), key=lambda pair: _number(*pair))
-    read = _Rows(path, rows)
+    if not rows:
+        raise InputError(path, "holds no episode", "one or more")
+    read = _Rows(rows)
     found = EpisodePredictions(
         names=tuple(names),
         classes=classes,
         labels=np.array(labels, dtype=np.int64),
         numbers=np.array([_number(*pair) for pair in rows], dtype=np.int64),
-        chosen=np.array(
-            [[_label(c, number, where) for c in row.get("classes", ())] for row, where in rows],
-            dtype=np.int64,
-        ),
+        chosen=read.classes(number),
         queries=read.images("queries", len(names)),
         support=read.images("support", len(names)),
         guesses={k: read.guesses(k) for k in shots},
@@ -142,17 +141,27 @@ def _label(name: Any, number: Mapping[str, int], where: str) -> int:
 class _Rows:
     """Reads one entry of all rows as an array, (episodes, ways, count) int64."""
 
-    path: Path
     rows: Sequence[tuple[dict[str, Any], str]]
 
+    def classes(self, number: Mapping[str, int]) -> Numbers:
+        """Reads the classes, (episodes, ways)."""
+        found: list[list[int]] = []
+        for row, where in self.rows:
+            names = row.get("classes")
+            if not isinstance(names, list) or len(names) != len(found[0] if found else names):
+                raise InputError(where, f"classes is {names!r}", "as many as in every other row")
+            found.append([_label(name, number, where) for name in names])
+        return np.array(found, dtype=np.int64)
+
     def images(self, key: str, num_images: int) -> Numbers:
+        """Reads places in the list of images."""
         return self._stacked(key, [row.get(key) for row, _ in self.rows], num_images)
 
     def guesses(self, shots: int) -> Numbers:
+        """Reads places among an episode's classes."""
         key = f"guesses[{shots}]"
         values = [dict(row.get("guesses") or {}).get(str(shots)) for row, _ in self.rows]
-        ways = [len(row.get("classes", ())) for row, _ in self.rows]
-        return self._stacked(key, values, max(ways, default=0))
+        return self._stacked(key, values, len(self.rows[0][0]["classes"]))
 
     def _stacked(self, key: str, values: Sequence[Any], bound: int) -> Numbers:
         shapes = [np.shape(value) if _is_square(value) else () for value in values]
@@ -162,7 +171,7 @@ class _Rows:
                     where, f"{key} is not a list of equally many numbers for each class",
                     "the same form in every row", "see the form in the documentation",
                 )  # fmt: skip
-        found = np.array(values, dtype=np.int64).reshape(len(values), *(shapes or [(0, 0)])[0])
+        found = np.array(values, dtype=np.int64).reshape(len(values), *shapes[0])
         outside = ((found < 0) | (found >= bound)).any(axis=(1, 2))
         for row in np.flatnonzero(outside)[:1].tolist():
             raise InputError(self.rows[row][1], f"{key} has a number outside 0 to {bound - 1}")
@@ -179,9 +188,7 @@ def _is_square(value: Any) -> bool:
 
 def _require_consistent(found: EpisodePredictions, where: Sequence[str]) -> None:
     """Checks what the rows say against each other and against the images' classes."""
-    if len(where) == 0:
-        raise InputError("rows", "hold no episode", "one or more")
-    ways = found.chosen.shape[1] if found.chosen.ndim == 2 else -1
+    ways = found.chosen.shape[1]
     if any(part.shape[1] != ways for part in (found.queries, found.support)):
         raise InputError(where[0], "has not one list for each of its classes")
     if any(guesses.shape != found.queries.shape for guesses in found.guesses.values()):

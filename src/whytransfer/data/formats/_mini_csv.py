@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from whytransfer.core.errors import InputError
-from whytransfer.data.format import other_level
+from whytransfer.data.format import distinct, other_level
 from whytransfer.data.formats._lists import Line, absent, images_below, read_lines
 from whytransfer.data.formats._mini_images import Part, sorted_part
 from whytransfer.data.images import is_image
@@ -44,9 +44,7 @@ def read_csv(
         raise InputError(listing, "no such file", "a list filename,label", todo)
     rows, problems = _rows(listing)
     if imagenet is None:
-        folder = _folder(
-            images, "images", "set images: to their folder, or imagenet: to ImageNet's"
-        )
+        folder = _folder(images, "listed", "set images: to it, or imagenet: to ImageNet's train")
         present = {path.name for path in folder.iterdir() if is_image(path.name)}
         missing = [line for line in rows.values() if line.text not in present]
         problems += absent(listing, missing, len(rows), folder)
@@ -57,7 +55,7 @@ def read_csv(
         paths, found = _in_imagenet(listing, rows, folder)
         problems += found
     kept = {file: (label, paths[file]) for label, file in rows if file in paths}
-    return sorted_part(listing, kept, [listing]), problems
+    return sorted_part(listing, kept, [listing]), list(distinct(problems))
 
 
 def recognise_csv(path: Path) -> dict[str, str] | None:
