@@ -55,7 +55,11 @@ from whytransfer.transfer.task import PREDICTIONS, ScoredConfig, Setting, Untrai
 BASE = "base_predictions.json"
 """The classes of the base images that were kept apart, best guess first."""
 
-_CHUNK_BYTES = 1 << 27
+_CHUNK_BYTES = {"centroid": 1 << 22, "logistic": 1 << 26, "fine_tuned": 1 << 26}
+"""Of features at a time: what a cache holds, where each is read once; more where a head trains in
+many small steps.
+"""
+
 _NUM_GUESSES = 5
 _NORMAL_95 = 1.96
 
@@ -235,10 +239,9 @@ def guesses(
     """
     _, ways, num_queries = episodes.queries.shape
     size = features.shape[1] * features.element_size() * ways * (num_queries + shots)
-    wide = 1 if config.head == "centroid" else 2  # the others copy, or compute in float64
     found = [
         _chunk_guesses(features, chunk, shots, config, seed)
-        for chunk in episodes.chunks(max(1, _CHUNK_BYTES // (wide * size)))
+        for chunk in episodes.chunks(max(1, _CHUNK_BYTES[config.head] // size))
     ]
     return torch.cat(found).reshape(episodes.queries.shape).cpu().numpy()
 
