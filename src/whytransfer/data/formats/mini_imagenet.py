@@ -191,18 +191,21 @@ def _shared_classes(parts: Mapping[str, Part]) -> Iterator[InputError]:
 def _repeated_images(parts: Mapping[str, Part]) -> Iterator[InputError]:
     """Yields the images that can't be decoded, and those whose pixels another split has, too."""
     seen: dict[bytes, tuple[str, str]] = {}
+    for name, part in parts.items():
+        for image, digest in zip(part.names, _digests(part), strict=True):
+            if isinstance(digest, InputError):
+                yield digest
+                continue
+            first, place = seen.setdefault(digest, (name, image))
+            if first != name:
+                found = f"has the pixels of {place}, which is in {first}"
+                where = f"{part.where}, {image}"
+                yield InputError(where, found, "an image of its own", "remove one of them")
+
+
+def _digests(part: Part) -> Iterator[bytes | InputError]:
     with ThreadPoolExecutor(num_cores()) as pool:
-        for name, part in parts.items():
-            digests = pool.map(partial(_digest, part), range(len(part)))
-            for image, digest in zip(part.names, digests, strict=True):
-                if isinstance(digest, InputError):
-                    yield digest
-                    continue
-                first, place = seen.setdefault(digest, (name, image))
-                if first != name:
-                    where = f"{part.where}, {image}"
-                    found = f"has the pixels of {place}, which is in {first}"
-                    yield InputError(where, found, "an image of its own", "remove one of them")
+        yield from pool.map(partial(_digest, part), range(len(part)))
 
 
 def _digest(part: Part, index: int) -> bytes | InputError:
