@@ -10,7 +10,7 @@ backbone/            the backbone after fine-tuning, where the task fine-tunes
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,19 +24,19 @@ from whytransfer.core.records import Metric
 from whytransfer.core.stage import Execution, Step, materialise_first
 from whytransfer.core.store import Artifact, Store
 from whytransfer.data.dataset import Dataset, limited
-from whytransfer.train.capabilities import settled
+from whytransfer.train.capabilities import on_gpu, settled
 from whytransfer.train.launch import same_bits
 from whytransfer.train.loop import Run, fit
 from whytransfer.transfer.measure import draws
 from whytransfer.transfer.parts.features import Cache
-from whytransfer.transfer.task import Setting, Task, TaskConfig
+from whytransfer.transfer.task import Setting, Task, TaskConfig, UntrainedConfig
 
 LOG = "training.jsonl"
 
 
 def resolve(
     task: str, overrides: Mapping[str, Any], where: str, device: str = "auto"
-) -> TaskConfig:
+) -> UntrainedConfig:
     """Returns a task's configuration: its defaults with some fields replaced.
 
     Args:
@@ -48,12 +48,14 @@ def resolve(
     Raises:
         InputError: There is no such task, or a field is unknown or wrong; all of them at once.
     """
-    model = plugins.find("task", task).Config
-    config = cast(TaskConfig, build(model, merge(to_plain(model()), overrides), where))
+    model: type[UntrainedConfig] = plugins.find("task", task).Config
+    config = build(model, merge(to_plain(model()), overrides), where)
+    if not isinstance(config, TaskConfig):
+        return config
     return config.model_copy(update={"training": settled(config.training, device)})
 
 
-def step_for(task: str, backbone: str, data: str, config: TaskConfig, seed: int) -> Step:
+def step_for(task: str, backbone: str, data: str, config: UntrainedConfig, seed: int) -> Step:
     """Says what is to be computed; its fingerprint names the artifact before it exists.
 
     Args:
@@ -71,7 +73,7 @@ def run(
     task: str,
     backbone: Artifact,
     data: Dataset,
-    config: TaskConfig,
+    config: UntrainedConfig,
     *,
     seed: int,
     store: Store,
@@ -94,19 +96,22 @@ def run(
         cache = Cache(store, backbone.fingerprint, data.fingerprint)
         setting = _setting(data, config, seed, execution.workers)
         running = kind(config, network, replace(setting, cache=cache))
-        fit(
-            running.model,
-            running.batches,
-            config.training,
-            Run(
-                work=work,
-                log=folder / LOG,
-                execution=execution,
-                seed=seed,
-                steps_per_epoch=running.steps_per_epoch,
-                title=f"{step.name} on {backbone.record.plugin}",
-            ),
-        )
+        if isinstance(config, TaskConfig):
+            fit(
+                running.model,
+                running.batches,
+                config.training,
+                Run(
+                    work=work,
+                    log=folder / LOG,
+                    execution=execution,
+                    seed=seed,
+                    steps_per_epoch=running.steps_per_epoch,
+                    title=f"{step.name} on {backbone.record.plugin}",
+                ),
+            )
+        else:
+            running.model.to("cuda" if on_gpu(execution.device) else "cpu")
         running.finish()
         running.predict(folder)
         if kind.FINE_TUNES:
@@ -135,7 +140,7 @@ def resample(run: Artifact, num_draws: int) -> dict[str, NDArray[np.float64]]:
     return draws(kind.measure(run.path, config), num_draws)
 
 
-def _setting(data: Dataset, config: TaskConfig, seed: int, workers: int) -> Setting:
+def _setting(data: Dataset, config: UntrainedConfig, seed: int, workers: int) -> Setting:
     train, test = data.open("train"), data.open("test")
     if train.classes != test.classes:
         raise InputError(

@@ -36,18 +36,26 @@ Predicts = Literal["detections", "classes", "segments"]
 """Boxes with classes and scores; the classes of each image, best first; the class of each pixel."""
 
 
-class TaskConfig(Config):
-    """What every task's configuration holds.
+class UntrainedConfig(Config):
+    """What the configuration of a task that trains nothing by gradient steps holds.
 
     Attributes:
-        training: How the task's model is trained.
         limit: Use that many training and that many test images only, for a smoke run.
         num_draws: Resamplings of the test images behind every interval.
     """
 
-    training: Training
     limit: PositiveInt | None = None
     num_draws: PositiveInt = 1000
+
+
+class TaskConfig(UntrainedConfig):
+    """What the configuration of every other task holds.
+
+    Attributes:
+        training: How the task's model is trained.
+    """
+
+    training: Training
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,8 @@ class Task(ABC):
         setting: Data and seed.
 
     Attributes:
+        TRAINS: Whether there is anything to train; where not, its configuration has no
+            ``training``, and nobody asks for batches.
         FINE_TUNES: Whether the backbone's weights are trained, too.
         PREDICTS: What the prediction file holds.
         model: What is trained, a :class:`whytransfer.train.loop.Learner`.
@@ -90,6 +100,7 @@ class Task(ABC):
         InputError: The data or the backbone are not what the task needs.
     """
 
+    TRAINS: ClassVar[bool] = True
     FINE_TUNES: ClassVar[bool]
     PREDICTS: ClassVar[Predicts]
 
@@ -125,9 +136,28 @@ class Task(ABC):
         """
 
     @classmethod
-    def score(cls, folder: Path, config: TaskConfig) -> tuple[Metric, ...]:
+    def score(cls, folder: Path, config: UntrainedConfig) -> tuple[Metric, ...]:
         """Scores those files: every metric with its interval, the headline first."""
         return metrics(cls.measure(folder, config), config.num_draws)
+
+
+class Untrained(Task):
+    """A task with nothing to train by gradient steps: what it needs it works out in ``predict``."""
+
+    TRAINS: ClassVar[bool] = False
+    FINE_TUNES: ClassVar[bool] = False
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """There are none."""
+        return 0
+
+    def batches(self, first_step: int) -> Iterator[Any]:
+        """There are none; raises ``NotImplementedError``: ``TRAINS`` says that nobody may ask."""
+        raise NotImplementedError(f"{type(self).__module__} does not train")
+
+    def finish(self) -> None:
+        """There is nothing to end."""
 
 
 def require_batch(num_images: int, batch_size: int, what: str) -> None:
