@@ -24,7 +24,27 @@ from whytransfer.backbone.model import Backbone
 from whytransfer.train.config import Sgd
 from whytransfer.train.learner import Context
 from whytransfer.transfer.parts import features
-from whytransfer.transfer.parts.features import evaluating as evaluating
+
+
+class Unmoved:
+    """Remembers a frozen backbone, bit by bit.
+
+    Args:
+        backbone: As it was given.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._frozen = {name: value.clone() for name, value in backbone.state_dict().items()}
+
+    def require(self, backbone: Backbone) -> None:
+        """Makes sure that it is still the same.
+
+        Raises:
+            RuntimeError: A weight or a running statistic has changed.
+        """
+        for name, value in backbone.state_dict().items():
+            if not torch.equal(value.cpu(), self._frozen[name].cpu()):
+                raise RuntimeError(f"the frozen backbone's {name} has changed")
 
 
 class ReadoutBatch(NamedTuple):
@@ -34,11 +54,13 @@ class ReadoutBatch(NamedTuple):
         inputs: (N, H, W, 3) uint8 RGB, or level → features (N, V) float32.
         labels: (N,) int64.
         held_out: (N,) bool, images that the grid's choice is made on.
+        indices: (N,) int64, the images' numbers in the source.
     """
 
     inputs: Tensor | Mapping[str, Tensor]
     labels: Tensor
     held_out: Tensor
+    indices: Tensor
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from whytransfer.data.sample import Source, Split
 from whytransfer.data.views import Augmentation, CropFlip, apply_view, sample_view, view_stream
 from whytransfer.transfer.parts import features
 from whytransfer.transfer.parts.held_out import Choice, hold_out, write_choices
-from whytransfer.transfer.parts.readout import Head, HeadPlan, ReadoutBatch, Readouts
+from whytransfer.transfer.parts.readout import Head, HeadPlan, ReadoutBatch, Readouts, Unmoved
 from whytransfer.transfer.task import PREDICTIONS, Setting, TaskConfig, require_batch
 from whytransfer.transfer.task import Task as TaskProtocol
 
@@ -113,7 +113,7 @@ class SgdReadout(TaskProtocol):
         require_batch(num_images, config.training.batch_size, "training images")
         self._order = EpochOrder(num_images, config.training.batch_size, setting.seed)
         self._held_out = hold_out(num_images, config.held_out)
-        self._frozen = {name: value.clone() for name, value in backbone.state_dict().items()}
+        self._unmoved = Unmoved(backbone)
         self._keeps = stores_all or config.cached_views > 0
         self.levels = features.named_levels(backbone, wanted.levels)
         fields = {
@@ -149,9 +149,7 @@ class SgdReadout(TaskProtocol):
         Raises:
             RuntimeError: A weight or a running statistic has changed.
         """
-        for name, value in self.model.backbone.state_dict().items():
-            if not torch.equal(value.cpu(), self._frozen[name].cpu()):
-                raise RuntimeError(f"the frozen backbone's {name} has changed")
+        self._unmoved.require(self.model.backbone)
 
     def predict(self, folder: Path) -> None:
         """Chooses a rate of the grid, and writes the best guesses for all test images."""
@@ -212,7 +210,7 @@ class SgdReadout(TaskProtocol):
             epoch, indices = places[0][0], torch.tensor([index for _, index in places])
             view = views[epoch % len(views)]
             found = {level: values[indices] for level, values in view.items()}
-            yield ReadoutBatch(found, labels[indices], held_out[indices])
+            yield ReadoutBatch(found, labels[indices], held_out[indices], indices)
 
     def _features(self, source: Source, split: Split, view: features.View) -> dict[str, Tensor]:
         return features.features(
@@ -278,8 +276,8 @@ def best(scores: Tensor) -> Tensor:
     return order[:, :NUM_GUESSES]
 
 
-Item = tuple[Tensor, int, bool]
-"""A view, (H, W, 3) uint8, the image's label, and whether it is held out."""
+Item = tuple[Tensor, int, bool, int]
+"""A view, (H, W, 3) uint8, the image's label, whether it is held out, and its number."""
 
 
 @dataclass(frozen=True)
@@ -297,14 +295,13 @@ class TrainingViews:
         stream = view_stream(self.seed, epoch, index, 0)
         parameters = sample_view(self.augmentation, stream, *image.shape[:2])
         view = torch.from_numpy(apply_view(image, parameters, self.augmentation.crop_px))
-        return view, label_of(self.source, index), bool(self.held_out[index])
+        return view, label_of(self.source, index), bool(self.held_out[index]), index
 
 
 def _collate(items: Sequence[Item]) -> ReadoutBatch:
+    views, labels, held_out, indices = zip(*items, strict=True)
     return ReadoutBatch(
-        inputs=torch.stack([view for view, _, _ in items]),
-        labels=torch.tensor([label for _, label, _ in items]),
-        held_out=torch.tensor([held for _, _, held in items]),
+        torch.stack(views), torch.tensor(labels), torch.tensor(held_out), torch.tensor(indices)
     )
 
 
