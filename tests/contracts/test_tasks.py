@@ -28,10 +28,10 @@ from whytransfer.ops.detections import Detections
 from whytransfer.train.learner import Context
 from whytransfer.transfer.parts import episodes
 from whytransfer.transfer.stage import resolve
-from whytransfer.transfer.task import PREDICTIONS, TRUTH, Predicts, Setting, Task, TaskConfig
+from whytransfer.transfer.task import PREDICTIONS, TRUTH, Predicts, Setting, Task
 
 NAMES = plugins.names("task")
-TRAINED = [name for name in NAMES if issubclass(plugins.find("task", name).Config, TaskConfig)]
+TRAINED = [name for name in NAMES if plugins.find("task", name).Task.TRAINS]
 SMALL = {
     "detector": {
         "proposals": {
@@ -50,6 +50,7 @@ SMALL = {
     "features": {"view": {"kind": "centre", "resize_px": 36, "crop_px": 32}},
     "episodes": {"ways": 3, "queries": 2},
     "num_episodes": 4,
+    "neighbours": [2],
 }  # fmt: skip
 
 
@@ -83,9 +84,9 @@ def data(tmp_path_factory):
 def _task(name, data, seed=0):
     module = plugins.find("task", name)
     small = {**SMALL, "views": VIEWS.get(module.Task.PREDICTS)}
+    small["training"] = {"batch_size": 4}
     known = {key: value for key, value in small.items() if key in module.Config.model_fields}
-    training = {"training": {"batch_size": 4}} if name in TRAINED else {}
-    config = resolve(name, {**known, **training}, "test")
+    config = resolve(name, known, "test")
     backbone = build(Architecture(name="resnet10", width=8, stem_pool=False), Stream(0, "b"))
     dataset = data[module.Task.PREDICTS]
     train, test = dataset.open("train"), dataset.open("test")
@@ -187,6 +188,7 @@ def test_is_described_and_configured(name):
     assert issubclass(module.Config, Config)
     assert issubclass(module.Task, Task)
     assert module.Task.PREDICTS in typing.get_args(Predicts)
+    assert (name in TRAINED) == ("training" in module.Config.model_fields)
     assert resolve(name, to_plain(module.Config()), "test") == module.Config()
 
 
@@ -223,7 +225,7 @@ def test_the_order_of_predictions_does_not_matter(name, data, tmp_path):
 def test_a_frozen_backbone_stays_bit_identical_and_a_tuned_one_moves(name, data, tmp_path):
     task = _task(name, data)
     before = {n: v.clone() for n, v in task.model.backbone.state_dict().items()}
-    if name in TRAINED:
+    if task.TRAINS:
         _train(task, 2)
     task.finish()
     task.predict(tmp_path)

@@ -184,7 +184,12 @@ def limited(source: Source, num_images: int | None) -> Source:
     if num_images is None or num_images >= len(source):
         return source
     chosen = Stream(0, "limit").permutation(len(source))[:num_images]
-    return _Limited(source, np.sort(chosen))
+    return subset(source, np.sort(chosen))
+
+
+def subset(source: Source, chosen: NDArray[np.int64]) -> Source:
+    """Returns a source of the images with these numbers, in their order; classes stay."""
+    return _Limited(source, chosen)
 
 
 @dataclass(frozen=True)

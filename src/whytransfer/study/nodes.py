@@ -25,7 +25,7 @@ from whytransfer.pretrain import stage as pretrain_stage
 from whytransfer.pretrain.method import MethodConfig
 from whytransfer.study.plan import Node
 from whytransfer.transfer import stage as transfer_stage
-from whytransfer.transfer.task import TaskConfig
+from whytransfer.transfer.task import UntrainedConfig
 
 LOG = "node.log"
 REASON = "reason.json"
@@ -81,7 +81,7 @@ def _compute(job: Job, store: Store) -> Artifact:
     if step.stage == "transfer":
         assert dataset is not None
         backbone = open_artifact(job.inputs["backbone"])
-        task_config = cast(TaskConfig, step.config)
+        task_config = cast(UntrainedConfig, step.config)
         return transfer_stage.run(step.plugin, backbone, dataset, task_config, **how)
     method_config = cast(MethodConfig, step.config)
     if job.node.checkpoint:

@@ -10,7 +10,7 @@ backbone/            the backbone after fine-tuning, where the task fine-tunes
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,19 +25,19 @@ from whytransfer.core.stage import Execution, Step, materialise_first
 from whytransfer.core.store import Artifact, Store
 from whytransfer.data.dataset import Dataset, limited
 from whytransfer.data.sample import KeepsApart, Source
-from whytransfer.train.capabilities import settled
-from whytransfer.train.launch import launch, same_bits
+from whytransfer.train.capabilities import on_gpu, settled
+from whytransfer.train.launch import same_bits
 from whytransfer.train.loop import Run, fit
 from whytransfer.transfer.measure import draws
 from whytransfer.transfer.parts.features import Cache
-from whytransfer.transfer.task import ScoredConfig, Setting, Task, TaskConfig
+from whytransfer.transfer.task import Setting, Task, TaskConfig, UntrainedConfig
 
 LOG = "training.jsonl"
 
 
 def resolve(
     task: str, overrides: Mapping[str, Any], where: str, device: str = "auto"
-) -> ScoredConfig:
+) -> UntrainedConfig:
     """Returns a task's configuration: its defaults with some fields replaced.
 
     Args:
@@ -49,14 +49,14 @@ def resolve(
     Raises:
         InputError: There is no such task, or a field is unknown or wrong; all of them at once.
     """
-    model = plugins.find("task", task).Config
-    config = cast(ScoredConfig, build(model, merge(to_plain(model()), overrides), where))
+    model: type[UntrainedConfig] = plugins.find("task", task).Config
+    config = build(model, merge(to_plain(model()), overrides), where)
     if not isinstance(config, TaskConfig):
         return config
     return config.model_copy(update={"training": settled(config.training, device)})
 
 
-def step_for(task: str, backbone: str, data: str, config: ScoredConfig, seed: int) -> Step:
+def step_for(task: str, backbone: str, data: str, config: UntrainedConfig, seed: int) -> Step:
     """Says what is to be computed; its fingerprint names the artifact before it exists.
 
     Args:
@@ -74,7 +74,7 @@ def run(
     task: str,
     backbone: Artifact,
     data: Dataset,
-    config: ScoredConfig,
+    config: UntrainedConfig,
     *,
     seed: int,
     store: Store,
@@ -98,17 +98,21 @@ def run(
         setting = _setting(data, kind, config, seed, execution.workers)
         running = kind(config, network, replace(setting, cache=cache))
         if isinstance(config, TaskConfig):
-            how = Run(
-                work=work,
-                log=folder / LOG,
-                execution=execution,
-                seed=seed,
-                steps_per_epoch=running.steps_per_epoch,
-                title=f"{step.name} on {backbone.record.plugin}",
+            fit(
+                running.model,
+                running.batches,
+                config.training,
+                Run(
+                    work=work,
+                    log=folder / LOG,
+                    execution=execution,
+                    seed=seed,
+                    steps_per_epoch=running.steps_per_epoch,
+                    title=f"{step.name} on {backbone.record.plugin}",
+                ),
             )
-            fit(running.model, running.batches, config.training, how)
         else:
-            running.model.to(launch(execution.device, "32-true").device)
+            running.model.to("cuda" if on_gpu(execution.device) else "cpu")
         running.finish()
         running.predict(folder)
         if kind.FINE_TUNES:
@@ -138,7 +142,7 @@ def resample(run: Artifact, num_draws: int) -> dict[str, NDArray[np.float64]]:
 
 
 def _setting(
-    data: Dataset, kind: type[Task], config: ScoredConfig, seed: int, workers: int
+    data: Dataset, kind: type[Task], config: UntrainedConfig, seed: int, workers: int
 ) -> Setting:
     train, test = data.open("train"), data.open("test")
     _require_classes(data.format, kind, train, test)

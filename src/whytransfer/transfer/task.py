@@ -40,8 +40,8 @@ the classes of the images of each episode, among those of the episode.
 """
 
 
-class ScoredConfig(Config):
-    """What every task's configuration holds.
+class UntrainedConfig(Config):
+    """What the configuration of a task that trains nothing by gradient steps holds.
 
     Attributes:
         limit: Use that many training and that many test images only, for a smoke run.
@@ -52,8 +52,8 @@ class ScoredConfig(Config):
     num_draws: PositiveInt = 1000
 
 
-class TaskConfig(ScoredConfig):
-    """What the configuration of a task that trains a model holds, and of no other.
+class TaskConfig(UntrainedConfig):
+    """What the configuration of every other task holds.
 
     Attributes:
         training: How the task's model is trained.
@@ -98,6 +98,8 @@ class Task(ABC):
         setting: Data and seed.
 
     Attributes:
+        TRAINS: Whether there is anything to train; where not, its configuration has no
+            ``training``, and nobody asks for batches.
         FINE_TUNES: Whether the backbone's weights are trained, too.
         PREDICTS: What the prediction file holds.
         NEW_CLASSES: Whether no class of the test split may be one of the training split; else both
@@ -108,6 +110,7 @@ class Task(ABC):
         InputError: The data or the backbone are not what the task needs.
     """
 
+    TRAINS: ClassVar[bool] = True
     FINE_TUNES: ClassVar[bool]
     PREDICTS: ClassVar[Predicts]
     NEW_CLASSES: ClassVar[bool] = False
@@ -144,14 +147,15 @@ class Task(ABC):
         """
 
     @classmethod
-    def score(cls, folder: Path, config: ScoredConfig) -> tuple[Metric, ...]:
+    def score(cls, folder: Path, config: UntrainedConfig) -> tuple[Metric, ...]:
         """Scores those files: every metric with its interval, the headline first."""
         return metrics(cls.measure(folder, config), config.num_draws)
 
 
 class Untrained(Task):
-    """A task that trains nothing by steps: its ``Config`` is a :class:`ScoredConfig` alone."""
+    """A task with nothing to train by gradient steps: what it needs it works out in ``predict``."""
 
+    TRAINS: ClassVar[bool] = False
     FINE_TUNES: ClassVar[bool] = False
 
     @property
@@ -160,11 +164,11 @@ class Untrained(Task):
         return 0
 
     def batches(self, first_step: int) -> Iterator[Any]:
-        """Yields none."""
-        return iter(())
+        """There are none; raises ``NotImplementedError``: ``TRAINS`` says that nobody may ask."""
+        raise NotImplementedError(f"{type(self).__module__} does not train")
 
     def finish(self) -> None:
-        """Nothing was trained."""
+        """There is nothing to end."""
 
 
 def require_batch(num_images: int, batch_size: int, what: str) -> None:

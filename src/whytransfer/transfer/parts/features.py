@@ -165,11 +165,11 @@ def features(
     levels = [level.name for level in named_levels(backbone, config.levels)]
     asked = config.model_copy(update={"levels": tuple(levels)})
     if cache is None:
-        found = list(_batches(backbone, source, asked, workers))
+        found = list(stream(backbone, source, asked, workers))
         return {name: torch.cat([batch[name] for batch in found]) for name in levels}
 
     def compute(folder: Path, _work: Path) -> tuple[Metric, ...]:
-        _write(folder, len(source), _batches(backbone, source, asked, workers))
+        _write(folder, len(source), stream(backbone, source, asked, workers))
         return ()
 
     step = cache.step(asked, source, split)
@@ -194,8 +194,8 @@ def named_levels(backbone: Backbone, names: Sequence[str]) -> tuple[Level, ...]:
     return tuple(level for level in backbone.levels if level.name in wanted)
 
 
-def cells(channels: int, num_values: int) -> int:
-    """Returns S: how many cells a side of the grid has, so that C·S² is about ``num_values``.
+def cells(channels: int, wanted: int) -> int:
+    """Returns S: how many cells a side of the grid has, so that C·S² is about ``wanted``.
 
     Source: VISSL, eval_resnet_8gpu_transfer_in1k_linear.yaml @1465c2c, whose heads take 9216, 9216,
         8192, 9216 and 8192 numbers; the rule that gives those is ours.
@@ -203,18 +203,24 @@ def cells(channels: int, num_values: int) -> int:
     >>> [cells(channels, 9216) for channels in (64, 256, 512, 1024, 2048)]
     [12, 6, 4, 3, 2]
     """
-    return max(1, round(math.sqrt(num_values / channels)))
+    return max(1, round(math.sqrt(wanted / channels)))
 
 
-def pool(maps: Tensor, num_values: int | None) -> Tensor:
+def num_values(level: Level, crop_px: int, wanted: int | None) -> int:
+    """Counts the numbers per image of a square crop that :func:`pool` gives at a level."""
+    side = 1 if wanted is None else min(cells(level.channels, wanted), -(-crop_px // level.stride))
+    return level.channels * side**2
+
+
+def pool(maps: Tensor, wanted: int | None) -> Tensor:
     """Averages maps (N, C, H, W) over a grid: (N, C·S²), with no more cells than the map has.
 
     Source: VISSL, as :func:`cells`.
     Differs: VISSL's windows leave out a border or overlap; these are adaptive, and so fit any map.
     """
-    if num_values is None:
+    if wanted is None:
         return maps.mean(dim=(2, 3))
-    side = cells(maps.shape[1], num_values)
+    side = cells(maps.shape[1], wanted)
     grid = (min(side, maps.shape[2]), min(side, maps.shape[3]))
     return F.adaptive_avg_pool2d(maps, grid).flatten(1)
 
@@ -237,10 +243,13 @@ def pooled(backbone: Backbone, images: Tensor, config: Config) -> dict[str, Tens
     return found
 
 
-def _batches(
-    backbone: Backbone, source: Source, config: Config, workers: int
+def stream(
+    backbone: Backbone, source: Source, config: Config, workers: int = 0
 ) -> Iterator[dict[str, Tensor]]:
-    """Yields the features of batch after batch, on the CPU."""
+    """Yields the features of batch after batch, on the CPU, for what is too much to be kept.
+
+    Arguments and errors are those of :func:`features`.
+    """
     seen = in_order(
         _Seen(source, config.view), len(source), config.batch_size, torch.stack, workers
     )

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import assumed
@@ -50,7 +50,10 @@ from whytransfer.transfer.parts.episode_heads import (
     logistic_guesses,
 )
 from whytransfer.transfer.parts.episodes import Episodes
-from whytransfer.transfer.task import PREDICTIONS, ScoredConfig, Setting, Untrained
+from whytransfer.transfer.parts.kept_readout import Frozen
+from whytransfer.transfer.parts.readout import Unmoved
+from whytransfer.transfer.parts.readout_task import labels_of
+from whytransfer.transfer.task import PREDICTIONS, Setting, Untrained, UntrainedConfig
 
 BASE = "base_predictions.json"
 """The classes of the base images that were kept apart, best guess first."""
@@ -74,7 +77,7 @@ class Features(pooling.Config):
     )
 
 
-class Config(ScoredConfig):
+class Config(UntrainedConfig):
     """All settings of the protocol.
 
     Attributes:
@@ -98,24 +101,6 @@ class Config(ScoredConfig):
     fine_tuned: FineTuned = FineTuned()
 
 
-class Frozen(nn.Module):
-    """A backbone that nothing trains.
-
-    Args:
-        backbone: Always in evaluation mode.
-    """
-
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
-        self.backbone = backbone.requires_grad_(False).eval()
-
-    def train(self, mode: bool = True) -> "Frozen":
-        """Leaves the backbone in evaluation mode."""
-        super().train(mode)
-        self.backbone.eval()
-        return self
-
-
 class Task(Untrained):
     """Draws the episodes, and writes what is said of their queries and of the base images."""
 
@@ -126,10 +111,11 @@ class Task(Untrained):
 
     def __init__(self, config: Config, backbone: Backbone, setting: Setting) -> None:
         self.config, self.setting = config, setting
-        self._labels = labels_of(setting.test)
+        self._labels = labels_of(setting.test).numpy()
         self._episodes = drawing.draw(
             self._labels, setting.test.classes, config.episodes, config.num_episodes
         )
+        self._unmoved = Unmoved(backbone)
         self.model = Frozen(backbone)
 
     def predict(self, folder: Path) -> None:
@@ -137,6 +123,7 @@ class Task(Untrained):
         test = self.setting.test
         features = self._features(test, "test")
         base = self._predict_base(folder) if self.setting.kept_apart is not None else None
+        self._unmoved.require(self.model.backbone)
         drawn = self._episodes
         found = EpisodePredictions(
             names=tuple(test.name(i) for i in range(len(test))),
@@ -168,7 +155,7 @@ class Task(Untrained):
         return Measure(measure.num_images, measure.at, measure.sampled, beside=beside)
 
     @classmethod
-    def score(cls, folder: Path, config: ScoredConfig) -> tuple[Metric, ...]:
+    def score(cls, folder: Path, config: UntrainedConfig) -> tuple[Metric, ...]:
         """Scores those files, and adds CloserLook's interval to every accuracy."""
         return (*super().score(folder, config), *_normal_intervals(folder))
 
@@ -186,14 +173,13 @@ class Task(Untrained):
     def _predict_base(self, folder: Path) -> str:
         train, apart = self.setting.train, self.setting.kept_apart
         assert apart is not None
-        labels = torch.from_numpy(labels_of(train))
         learned, asked = self._features(train, "train"), self._features(apart, "train")
-        scores = nearest_centroids(learned, labels, len(train.classes), asked)
+        scores = nearest_centroids(learned, labels_of(train), len(train.classes), asked)
         order = scores.sort(dim=1, descending=True, stable=True).indices
         found = ClassPredictions(
             names=tuple(apart.name(i) for i in range(len(apart))),
             classes=apart.classes,
-            labels=labels_of(apart),
+            labels=labels_of(apart).numpy(),
             topk=order[:, :_NUM_GUESSES].cpu().numpy(),
         )
         write_classifications(folder / BASE, found)
@@ -207,22 +193,6 @@ def name_of(ways: int, shots: int) -> str:
     '5way_1shot'
     """
     return f"{ways}way_{shots}shot"
-
-
-def labels_of(source: Source) -> NDArray[np.int64]:
-    """Returns the label of every image, (N,) int64.
-
-    Raises:
-        InputError: An image has none.
-    """
-    labels = [source.label(index) for index in range(len(source))]
-    for index, label in enumerate(labels):
-        if label is None:
-            raise InputError(
-                source.path(index), "the image has no label", "images that belong to a class",
-                "give data in the format mini_imagenet",
-            )  # fmt: skip
-    return np.array(labels, dtype=np.int64)
 
 
 def guesses(
