@@ -13,6 +13,7 @@ from whytransfer.core import plugins
 from whytransfer.core.config import Config, to_plain
 from whytransfer.core.streams import Stream
 from whytransfer.data.dataset import from_spec
+from whytransfer.data.episode_predictions import EpisodePredictions, write_episodes
 from whytransfer.data.predictions import (
     ClassPredictions,
     truth_of,
@@ -22,13 +23,15 @@ from whytransfer.data.predictions import (
     write_truth,
 )
 from whytransfer.data.sample import IGNORED
-from whytransfer.data.world import crowds, things
+from whytransfer.data.world import crowds, novelties, things
 from whytransfer.ops.detections import Detections
 from whytransfer.train.learner import Context
+from whytransfer.transfer.parts import episodes
 from whytransfer.transfer.stage import resolve
 from whytransfer.transfer.task import PREDICTIONS, TRUTH, Predicts, Setting, Task
 
 NAMES = plugins.names("task")
+TRAINED = [name for name in NAMES if plugins.find("task", name).Task.TRAINS]
 SMALL = {
     "detector": {
         "proposals": {
@@ -44,6 +47,10 @@ SMALL = {
     "resize_px": 36,
     "crop_px": 32,
     "num_draws": 20,
+    "features": {"view": {"kind": "centre", "resize_px": 36, "crop_px": 32}},
+    "episodes": {"ways": 3, "queries": 2},
+    "num_episodes": 4,
+    "neighbours": [2],
 }  # fmt: skip
 
 
@@ -63,10 +70,13 @@ def data(tmp_path_factory):
         root / "things", things.Config(num_train=6, num_test=6, size_px=48, num_shapes=6), 0
     )
     painted.write(root / "painted", {"train": 6, "test": 6})
+    kinds = {"num_base": 6, "num_validation": 1, "num_novel": 4, "per_kind": 8, "apart": 2}
+    novelties.write(root / "novelties", novelties.Config(**kinds, size_px=48), 0)
     masks = {"format": "tests.transfer.painted", "root": str(root / "painted")}
     return {
         "detections": from_spec({**crowds.DATASET, "root": str(root / "crowds")}, None, "test"),
         "segments": from_spec(masks, None, "test"),
+        "episodes": from_spec({**novelties.DATASET, "root": str(root / "novelties")}, None, "test"),
         "classes": from_spec({**things.DATASET, "root": str(root / "things")}, None, "test"),
     }
 
@@ -74,11 +84,14 @@ def data(tmp_path_factory):
 def _task(name, data, seed=0):
     module = plugins.find("task", name)
     small = {**SMALL, "views": VIEWS.get(module.Task.PREDICTS)}
+    small["training"] = {"batch_size": 4}
     known = {key: value for key, value in small.items() if key in module.Config.model_fields}
-    config = resolve(name, {**known, "training": {"batch_size": 4}}, "test")
+    config = resolve(name, known, "test")
     backbone = build(Architecture(name="resnet10", width=8, stem_pool=False), Stream(0, "b"))
     dataset = data[module.Task.PREDICTS]
-    return module.Task(config, backbone, Setting(dataset.open("train"), dataset.open("test"), seed))
+    train, test = dataset.open("train"), dataset.open("test")
+    apart = train.kept_apart() if module.Task.PREDICTS == "episodes" else None
+    return module.Task(config, backbone, Setting(train, test, seed, kept_apart=apart))
 
 
 def _train(task, num_steps):
@@ -96,13 +109,17 @@ def _train(task, num_steps):
     return losses
 
 
-def _write(folder, source, quality):
-    """Writes predictions for the images of a source: perfect, empty (or all wrong), or mixed."""
+def _write(folder, task, quality):
+    """Writes predictions for the test images: perfect, empty (or all wrong), or mixed."""
+    source = task.setting.test
+    if task.PREDICTS == "episodes":
+        _write_episodes(folder, task, quality)
+        return
     if source.segmentation(0) is not None:
         _write_maps(folder, source, quality)
         return
     if source.objects(0) is None:
-        _write_classes(folder, source, quality)
+        _write_classes(folder / PREDICTIONS, source, quality)
         return
     truth = truth_of(source)
     mixed = Stream(0, "mixed").uniform(len(truth)) < 0.5
@@ -116,7 +133,7 @@ def _write(folder, source, quality):
     write_detections(folder / PREDICTIONS, found, truth)
 
 
-def _write_classes(folder, source, quality):
+def _write_classes(path, source, quality):
     count, num_classes = len(source), len(source.classes)
     labels = np.array([source.label(i) for i in range(count)])
     others = np.array([[c for c in range(num_classes) if c != label] for label in labels])
@@ -125,7 +142,27 @@ def _write_classes(folder, source, quality):
     topk[list(wrong)] = others[list(wrong), :5]
     names = tuple(source.name(i) for i in range(count))
     predictions = ClassPredictions(names, source.classes, labels, topk)
-    write_classifications(folder / PREDICTIONS, predictions)
+    write_classifications(path, predictions)
+
+
+def _write_episodes(folder, task, quality):
+    """Of a mixed prediction the first query of each class is right; base images as classes."""
+    source, apart = task.setting.test, task.setting.kept_apart
+    labels = np.array([source.label(i) for i in range(len(source))])
+    drawn = episodes.draw(labels, source.classes, task.config.episodes, task.config.num_episodes)
+    true = np.broadcast_to(np.arange(drawn.classes.shape[1])[:, None], drawn.queries.shape)
+    guesses = np.array(true)
+    guesses[..., {"perfect": 2, "mixed": 1, "empty": 0}[quality] :] += 1
+    guesses %= drawn.classes.shape[1]
+    write_episodes(
+        folder / PREDICTIONS,
+        EpisodePredictions(
+            tuple(source.name(i) for i in range(len(source))), source.classes, labels,
+            drawn.numbers, drawn.classes, drawn.queries, drawn.support,
+            dict.fromkeys(task.config.episodes.shots, guesses), base="base.json",
+        ),
+    )  # fmt: skip
+    _write_classes(folder / "base.json", apart, quality)
 
 
 def _write_maps(folder, source, quality):
@@ -151,6 +188,7 @@ def test_is_described_and_configured(name):
     assert issubclass(module.Config, Config)
     assert issubclass(module.Task, Task)
     assert module.Task.PREDICTS in typing.get_args(Predicts)
+    assert (name in TRAINED) == ("training" in module.Config.model_fields)
     assert resolve(name, to_plain(module.Config()), "test") == module.Config()
 
 
@@ -160,7 +198,7 @@ def test_perfect_predictions_score_best_and_empty_ones_worst(name, data, tmp_pat
     scores = {}
     for quality in ("perfect", "mixed", "empty"):
         (tmp_path / quality).mkdir()
-        _write(tmp_path / quality, task.setting.test, quality)
+        _write(tmp_path / quality, task, quality)
         scores[quality] = _scores(task, tmp_path / quality)
     headline = next(iter(scores["perfect"]))
     assert scores["perfect"][headline] == pytest.approx(100.0)
@@ -173,7 +211,7 @@ def test_perfect_predictions_score_best_and_empty_ones_worst(name, data, tmp_pat
 @pytest.mark.parametrize("name", NAMES)
 def test_the_order_of_predictions_does_not_matter(name, data, tmp_path):
     task = _task(name, data)
-    _write(tmp_path, task.setting.test, "mixed")
+    _write(tmp_path, task, "mixed")
     before = _scores(task, tmp_path)
     content = json.loads((tmp_path / PREDICTIONS).read_text())
     order = Stream(3, "order").permutation(len(content["rows"]))
@@ -187,7 +225,8 @@ def test_the_order_of_predictions_does_not_matter(name, data, tmp_path):
 def test_a_frozen_backbone_stays_bit_identical_and_a_tuned_one_moves(name, data, tmp_path):
     task = _task(name, data)
     before = {n: v.clone() for n, v in task.model.backbone.state_dict().items()}
-    _train(task, 2)
+    if task.TRAINS:
+        _train(task, 2)
     task.finish()
     task.predict(tmp_path)
     after = task.model.backbone.state_dict()
@@ -195,7 +234,7 @@ def test_a_frozen_backbone_stays_bit_identical_and_a_tuned_one_moves(name, data,
     assert not all(same) if task.FINE_TUNES else all(same)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_training_is_a_function_of_the_seed(name, data):
     first, again, other = (_train(_task(name, data, seed), 2) for seed in (0, 0, 1))
     assert first == again
@@ -203,7 +242,7 @@ def test_training_is_a_function_of_the_seed(name, data):
     assert np.isfinite(first).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_every_trainable_parameter_gets_a_gradient(name, data):
     task = _task(name, data)
     _train(task, 1)
@@ -218,5 +257,7 @@ def test_what_it_writes_can_be_scored(name, data, tmp_path):
     task = _task(name, data)
     task.predict(tmp_path)
     metrics = type(task).score(tmp_path, task.config)
-    assert metrics[0].n == len(task.setting.test)
+    episodic = task.PREDICTS == "episodes"
+    assert metrics[0].n == (task.config.num_episodes if episodic else len(task.setting.test))
+    assert metrics[0].interval == ("episodes" if episodic else "images")
     assert len({m.name for m in metrics}) == len(metrics)

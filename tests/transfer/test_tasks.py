@@ -17,6 +17,7 @@ from whytransfer.data.dataset import from_spec
 from whytransfer.data.predictions import ClassPredictions, read_detections, read_truth
 from whytransfer.data.world import crowds, things
 from whytransfer.ops.detections import Detections
+from whytransfer.train.learner import Context
 from whytransfer.transfer.measure import metrics as metrics_of
 from whytransfer.transfer.measure import shares
 from whytransfer.transfer.parts.detection_score import measure_detections
@@ -103,7 +104,7 @@ def test_the_artifact_holds_what_scoring_and_diagnosis_need(finished):
     wanted = {"predictions.json", "truth.json", "training.jsonl", "record.json"}
     assert files == wanted | {"backbone/backbone.json", "backbone/backbone.safetensors"}
     readout = set(finished["linear_readout"].manifest["files"])
-    assert readout == {"predictions.json", "training.jsonl", "record.json"}
+    assert readout == {"predictions.json", "choices.json", "training.jsonl", "record.json"}
 
 
 @pytest.mark.parametrize("task", SETTINGS)
@@ -120,8 +121,9 @@ def test_metric_names_and_intervals(finished):
     classes = json.loads((finished["voc07_detection"].path / "truth.json").read_text())["classes"]
     assert [m.name for m in metrics] == families + [f"AP[{name}]" for name in classes]
     assert {m.n for m in metrics} == {6}
-    top1, top5 = finished["linear_readout"].record.metrics
+    top1, top5, *grid = finished["linear_readout"].record.metrics
     assert (top1.name, top5.name, top1.n, top1.unit) == ("top1", "top5", 12, "%")
+    assert [m.name for m in grid] == ["grid_top1", "grid_top5"]
     assert top5.value == 100.0  # of three classes
     assert top1.low <= top1.value <= top1.high
     assert top1.interval == "images"
@@ -185,10 +187,11 @@ def test_readout_learns_its_training_images(world, cached):
     }
     config = resolve("linear_readout", {**READOUT, **changes}, "test")
     task = linear_readout.Task(config, network(), Setting(data.open("train"), data.open("test")))
-    optimiser = torch.optim.SGD(task.model.linear.parameters(), lr=0.5, momentum=0.9)
+    linear = task.model.head("layer4").linear
+    optimiser = torch.optim.SGD(linear.parameters(), lr=0.5, momentum=0.9)
     rows = []
     for batch in task.batches(0):
-        scalars = task.model.loss(batch, None)
+        scalars = task.model.loss(batch, Context(step=0, seed=0, gather=lambda x: x))
         optimiser.zero_grad()
         scalars["loss"].backward()
         optimiser.step()
@@ -213,6 +216,7 @@ def test_cached_views_are_the_views_of_the_first_epochs(world):
     plain, cached = (list(task.batches(0)) for task in tasks)
     for step in range(6):  # two epochs of three steps
         assert torch.equal(plain[step].labels, cached[step].labels)
+        assert torch.equal(plain[step].held_out, cached[step].held_out)
         features = tasks[0].model.features(plain[step].inputs)
         torch.testing.assert_close(features, cached[step].inputs, rtol=1e-4, atol=1e-5)
 

@@ -59,14 +59,14 @@ class Record(_Schema):
     """What a stage did: its resolved configuration, its inputs, its metrics.
 
     Attributes:
-        stage: ``data``, ``pretrain``, ``transfer``, ``select`` or ``diagnose``.
+        stage: ``data``, ``pretrain``, ``features``, ``transfer``, ``select`` or ``diagnose``.
         plugin: Name of the method, task, analysis or maker.
         inputs: Role of each input (``data``, ``backbone``, ...) to its fingerprint.
         versions: Whatever determines the numbers: package, plug-in, schema, torch, torchvision.
     """
 
     schema_version: int = SCHEMA_VERSION
-    stage: Literal["data", "pretrain", "transfer", "select", "diagnose"]
+    stage: Literal["data", "pretrain", "features", "transfer", "select", "diagnose"]
     plugin: str
     fingerprint: str
     inputs: dict[str, str] = Field(default_factory=dict)
@@ -145,7 +145,8 @@ class Comparison(_Schema):
         low, high: Interval over what ``interval`` names; ``None`` where none can be given.
         interval: ``images`` (two fixed models, other test images), ``seeds then images`` (another
             training run on other test images), or why there is none.
-        num_images: Test images that both were scored on.
+        sampled: What stands in the place of images, such as ``episodes``; in ``interval``, too.
+        num_images: Test images that both were scored on, or whatever else was ``sampled``.
         points: The difference at each seed, in the order of ``seeds``.
         seed_spread: Standard deviation of ``points``; ``None`` below three seeds.
         smallest_detectable: The smallest true difference that this many images and seeds would
@@ -164,6 +165,7 @@ class Comparison(_Schema):
     level: float = 0.95
     interval: str
     num_images: int
+    sampled: str = "images"
     seeds: tuple[int, ...]
     points: tuple[float, ...]
     seed_spread: float | None

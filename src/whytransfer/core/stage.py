@@ -21,11 +21,12 @@ from whytransfer.core.processes import ALONE, Processes
 from whytransfer.core.records import Metric, Record, Volatile
 from whytransfer.core.store import RECORD, Artifact, Store, write_text
 
-Stage = Literal["data", "pretrain", "transfer", "select", "diagnose"]
+Stage = Literal["data", "pretrain", "features", "transfer", "select", "diagnose"]
 
 LIBRARIES: Mapping[Stage, tuple[str, ...]] = {
     "data": ("opencv-python-headless", "numpy"),
     "pretrain": ("torch", "torchvision", "timm"),
+    "features": ("torch", "torchvision", "timm"),
     "transfer": ("torch", "torchvision", "timm"),
     "select": (),
     "diagnose": ("numpy",),
@@ -33,12 +34,12 @@ LIBRARIES: Mapping[Stage, tuple[str, ...]] = {
 """The libraries whose minor version can move a stage's numbers, and so its fingerprint."""
 
 SCHEME: Mapping[Stage, int] = {
-    "data": 1, "pretrain": 2, "transfer": 2, "select": 1, "diagnose": 1,
+    "data": 1, "pretrain": 2, "features": 1, "transfer": 2, "select": 1, "diagnose": 1,
 }  # fmt: skip
 """Raised by one when a change outside the plug-ins moves a stage's numbers (see CHANGELOG)."""
 
 _KIND: Mapping[Stage, str] = {
-    "data": "world", "pretrain": "method", "transfer": "task", "select": "task",
+    "data": "world", "pretrain": "method", "features": "task", "transfer": "task", "select": "task",
     "diagnose": "analysis",
 }  # fmt: skip
 
@@ -65,7 +66,7 @@ class Step:
     """All that determines an artifact.
 
     Attributes:
-        stage: Which of the stages.
+        stage: Which of the stages; ``features`` are a backbone's, kept for several transfers.
         plugin: Name or dotted path of the maker, method, task or analysis.
         config: The resolved configuration, without paths and without execution.
         inputs: Role of each input to its fingerprint, such as ``{"backbone": "3f..."}``.

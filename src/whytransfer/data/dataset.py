@@ -83,7 +83,8 @@ def from_spec(spec: Mapping[str, Any], cache: Path | None, where: str) -> Datase
 
     Raises:
         InputError: The format or a field is unknown, the files are not in that format, or the test
-            split has other classes than the training split.
+            split has other classes than the training split (in a format that has new classes there:
+            the same).
     """
     fields = dict(spec)
     name = str(fields.pop("format", ""))
@@ -93,7 +94,10 @@ def from_spec(spec: Mapping[str, Any], cache: Path | None, where: str) -> Datase
     module = plugins.find("format", name)
     config: ReadConfig = build(module.Config, fields, where)
     sources: dict[str, Source] = {split: module.open(config, split) for split in config.splits}
-    _same_classes(sources, where)
+    if config.NEW_CLASSES:
+        _new_classes(sources, where)
+    else:
+        _same_classes(sources, where)
     return Dataset(name, config, _fingerprint(name, config, sources, cache))
 
 
@@ -235,6 +239,16 @@ def _same_classes(sources: Mapping[str, Source], where: str) -> None:
         raise InputError(
             where, f"the classes of train and test differ in {', '.join(apart)}",
             "the same classes in the same order", "correct the annotations of one of them",
+        )  # fmt: skip
+
+
+def _new_classes(sources: Mapping[str, Source], where: str) -> None:
+    train, test = (sources[split].classes for split in ("train", "test"))
+    both = sorted(set(train) & set(test))
+    if both:
+        raise InputError(
+            where, f"the classes {', '.join(both)} are in train and in test",
+            "classes in test that train has not", "take them out of one of the two",
         )  # fmt: skip
 
 

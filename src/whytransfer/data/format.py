@@ -33,9 +33,12 @@ class ReadConfig(Config):
 
     Attributes:
         PLACES: Fields that say where something lies; they enter no fingerprint.
+        NEW_CLASSES: Whether no class of the test split is one of the training split, as few-shot
+            tasks want it; else both splits have the same classes.
     """
 
     PLACES: ClassVar[frozenset[str]] = frozenset({"root"})
+    NEW_CLASSES: ClassVar[bool] = False
 
     @property
     def splits(self) -> tuple[Split, ...]:

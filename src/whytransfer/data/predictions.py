@@ -18,7 +18,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +43,19 @@ class ClassPredictions:
         classes: Class names; labels index them.
         labels: (N,) int64, the true class.
         topk: (N, K) int64, the K most likely classes, the likeliest first.
+        further: What other readouts of the same run say, by name; arrays as ``topk``.
     """
 
     names: tuple[str, ...]
     classes: tuple[str, ...]
     labels: NDArray[np.int64]
     topk: NDArray[np.int64]
+    further: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
-    def correct(self, k: int = 1) -> NDArray[np.bool_]:
-        """Says of each image whether its class is among the first ``k``."""
-        found: NDArray[np.bool_] = (self.topk[:, :k] == self.labels[:, None]).any(axis=1)
+    def correct(self, k: int = 1, readout: str | None = None) -> NDArray[np.bool_]:
+        """Says of each image whether its class is among the first ``k``, of a further readout's."""
+        topk = self.topk if readout is None else self.further[readout]
+        found: NDArray[np.bool_] = (topk[:, :k] == self.labels[:, None]).any(axis=1)
         return found
 
 
@@ -234,13 +237,16 @@ def read_truth(path: Path) -> Truth:
 
 def write_classifications(path: Path, predictions: ClassPredictions) -> None:
     """Writes a classifier's predictions, one image per line, by class name."""
-    classes = predictions.classes
-    rows = (
+    classes, further = predictions.classes, predictions.further
+    rows: list[dict[str, Any]] = [
         {"image": name, "class": classes[label], "top": [classes[guess] for guess in guesses]}
         for name, label, guesses in zip(
             predictions.names, predictions.labels.tolist(), predictions.topk.tolist(), strict=True
         )
-    )
+    ]
+    for readout, topk in further.items():
+        for row, guesses in zip(rows, topk.tolist(), strict=True):
+            row.setdefault("further", {})[readout] = [classes[guess] for guess in guesses]
     _write(path, "classifications", {"classes": list(classes)}, {"rows": rows})
 
 
@@ -249,29 +255,47 @@ def read_classifications(path: Path) -> ClassPredictions:
 
     Raises:
         InputError: The file is missing or malformed, a class is not in its list, or the images
-            have different numbers of guesses.
+            have different numbers of guesses or of readouts.
     """
     content = _read(path, "classifications")
     classes = _names(path, content, "classes")
     numbers = _Numbers((), classes)
-    names: list[str] = []
-    labels: list[int] = []
+    rows = list(_rows(path, content, "rows"))
+    readouts = _readouts(rows)
+    return ClassPredictions(
+        tuple(_text(row, "image", where) for row, where in rows),
+        classes,
+        np.array([numbers.label(row, where) for row, where in rows], dtype=np.int64),
+        _guesses([(row.get("top"), where) for row, where in rows], numbers),
+        {
+            name: _guesses([(row["further"][name], where) for row, where in rows], numbers)
+            for name in readouts
+        },
+    )
+
+
+def _readouts(rows: Sequence[tuple[Mapping[str, Any], str]]) -> list[str]:
+    """Names the further readouts, which every row must have."""
+    names: list[str] | None = None
+    for row, where in rows:
+        further = row.get("further", {})
+        if not isinstance(further, dict) or sorted(further) != sorted(names or further):
+            expected = f"the readouts of the first row: {', '.join(names or [])}"
+            raise InputError(where, f"further is {further!r}", expected)
+        names = list(further) if names is None else names
+    return names or []
+
+
+def _guesses(rows: Sequence[tuple[Any, str]], numbers: "_Numbers") -> NDArray[np.int64]:
+    """Returns the numbers of guessed classes, (N, K)."""
     topk: list[list[int]] = []
-    for row, where in _rows(path, content, "rows"):
-        names.append(_text(row, "image", where))
-        labels.append(numbers.label(row, where))
-        guesses = row.get("top")
+    for guesses, where in rows:
         if not isinstance(guesses, list) or (topk and len(guesses) != len(topk[0])):
             raise InputError(
                 where, f"top is {guesses!r}", "as many class names as in the first row"
             )
         topk.append([numbers.label({"class": guess}, where) for guess in guesses])
-    return ClassPredictions(
-        tuple(names),
-        classes,
-        np.array(labels, dtype=np.int64),
-        np.array(topk, dtype=np.int64).reshape(len(names), -1),
-    )
+    return np.array(topk, dtype=np.int64).reshape(len(rows), -1)
 
 
 def write_label_maps(

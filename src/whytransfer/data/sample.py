@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +103,18 @@ class Source(Protocol):
 
     def files(self) -> Iterable[Path]:
         """Lists every file that determines the content, for the manifest of content hashes."""
+
+
+@runtime_checkable
+class KeepsApart(Protocol):
+    """A training split that keeps images of its own classes apart, to measure by.
+
+    They are no part of the split, so nothing that trains on it has seen them; its ``files()`` name
+    them, for the fingerprint.
+    """
+
+    def kept_apart(self) -> Source | None:
+        """Opens those images, with the split's classes; ``None`` where there are none."""
 
 
 class Unannotated:

@@ -41,6 +41,7 @@ def write_shards(dataset: Dataset, root: Path, images_per_shard: int = IMAGES_PE
     sources = {split: dataset.open(split) for split in dataset.config.splits}
     for source in sources.values():
         _refuse_annotations(source)
+    _refuse_new_classes(dataset)
     root.mkdir(parents=True, exist_ok=True)
     names: list[str] = []
     for split, source in sources.items():
@@ -95,6 +96,16 @@ def _encoded(source: Source, index: int) -> tuple[str, bytes]:
         return path.suffix, path.read_bytes()
     except OSError as error:
         raise InputError(path, f"can't be read ({error.strerror})", "an image") from None
+
+
+def _refuse_new_classes(dataset: Dataset) -> None:
+    """Checks that one list of classes serves all splits: shards have one."""
+    if dataset.config.NEW_CLASSES:
+        raise InputError(
+            f"{dataset.format} data", "the test split has classes of its own",
+            "the same classes in every split, since shards have one list of them",
+            "read the files as they are",
+        )  # fmt: skip
 
 
 def _refuse_annotations(source: Source) -> None:

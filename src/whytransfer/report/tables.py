@@ -156,7 +156,7 @@ def comparison_table(task: TaskResult, arms: Sequence[str], reference: str) -> T
         Column("interval", covers.pop() if len(covers) == 1 else ""),
         Column("shown?", numeric=False),
         Column("smallest showable", "in 80 % of studies"),
-        Column("images"),
+        Column(pairs[0].sampled if pairs else "images"),
     ]
     if with_seeds:
         columns += [Column("at each seed"), Column("spread over seeds", "standard deviation")]

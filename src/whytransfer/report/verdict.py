@@ -13,6 +13,10 @@ _RESAMPLED = {
     "trained models; another training run may move it further.",
     "seeds then images": "Intervals say how far a difference could move with another training run "
     "on other test images.",
+    "episodes": "Intervals say how far a difference could move on other episodes of the same test "
+    "images with these two trained models; another training run may move it further.",
+    "seeds then episodes": "Intervals say how far a difference could move with another training "
+    "run on other episodes of the same test images.",
 }
 
 

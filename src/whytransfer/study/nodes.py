@@ -27,7 +27,7 @@ from whytransfer.study.plan import Node
 from whytransfer.transfer import selection
 from whytransfer.transfer import stage as transfer_stage
 from whytransfer.transfer.selection import Chosen
-from whytransfer.transfer.task import TaskConfig
+from whytransfer.transfer.task import UntrainedConfig
 
 LOG = "node.log"
 REASON = "reason.json"
@@ -83,8 +83,8 @@ def _compute(job: Job, store: Store) -> Artifact:
     if step.stage == "transfer":
         assert dataset is not None
         backbone = open_artifact(job.inputs["backbone"])
-        task_config = cast(TaskConfig, step.config)
-        config: TaskConfig | Chosen = task_config
+        task_config = cast(UntrainedConfig, step.config)
+        config: UntrainedConfig | Chosen = task_config
         if selection.ROLE in job.inputs:
             config = Chosen(task_config, open_artifact(job.inputs[selection.ROLE]))
         return transfer_stage.run(step.plugin, backbone, dataset, config, **how)

@@ -157,6 +157,7 @@ def _scores(name: str, plan: Plan, found: list[tuple[Node, Artifact]]) -> statis
         num_images=first.n,
         values=values,
         draws={key: draws[key] for key in values},
+        sampled=next((m.interval for m in metrics.values() if m.value is not None), "images"),
     )
 
 

@@ -31,6 +31,7 @@ class Scores:
     Attributes:
         values: (arm, seed) → the metric.
         draws: (arm, seed) → (B,) the metric under the same B draws of the test images.
+        sampled: What stands in their place where a test is made of something else.
     """
 
     task: str
@@ -39,6 +40,7 @@ class Scores:
     num_images: int
     values: Mapping[tuple[str, int], float]
     draws: Mapping[tuple[str, int], NDArray[np.float64]]
+    sampled: str = "images"
 
     def seeds(self, *arms: str) -> tuple[int, ...]:
         """Lists the seeds at which all these arms have a score, in ascending order."""
@@ -75,13 +77,13 @@ def compare(scores: Scores, arm: str, reference: str) -> Comparison:
     image_variance = float(np.nanvar(over_images, ddof=1))
     if spread.interval is None:
         low, high = percentile_interval(over_images, LEVEL)
-        interval, error = "images (these fixed models)", math.sqrt(image_variance)
+        interval, error = f"{scores.sampled} (these fixed models)", math.sqrt(image_variance)
     else:
         assert spread.deviation is not None
         seed_variance = spread.deviation**2 / len(seeds)
         error = math.sqrt(seed_variance + image_variance)
         reach = _student_reach(seed_variance, image_variance, len(seeds) - 1) * error
-        low, high, interval = difference - reach, difference + reach, "seeds then images"
+        low, high, interval = difference - reach, difference + reach, f"seeds then {scores.sampled}"
     return Comparison(
         task=scores.task,
         metric=scores.metric,
@@ -93,6 +95,7 @@ def compare(scores: Scores, arm: str, reference: str) -> Comparison:
         high=high,
         interval=interval,
         num_images=scores.num_images,
+        sampled=scores.sampled,
         seeds=seeds,
         points=tuple(points),
         seed_spread=spread.deviation if len(seeds) > 2 else None,

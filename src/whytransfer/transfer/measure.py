@@ -28,10 +28,15 @@ class Measure:
         num_images: I, the test images.
         at: Weights (B, I) → name → (B,) values; ``None``, for the images as they are → name → ()
             values. NaN where a value is undefined. The first name is the task's headline.
+        sampled: What stands for an image where it is something else, such as ``episodes``: it is
+            what is counted, weighted and drawn.
+        beside: What was measured on other things than these; drawn by itself.
     """
 
     num_images: int
     at: Callable[[NDArray[np.int64] | None], Values]
+    sampled: str = "images"
+    beside: tuple["Measure", ...] = ()
 
 
 def shares(correct: Mapping[str, NDArray[np.bool_]]) -> Measure:
@@ -45,21 +50,36 @@ def shares(correct: Mapping[str, NDArray[np.bool_]]) -> Measure:
     return Measure(num_images, at)
 
 
+def means(values: Mapping[str, NDArray[np.float64]], sampled: str) -> Measure:
+    """Measures the mean of what each thing scored, (I,) in [0, 1], by name."""
+    count = len(next(iter(values.values())))
+
+    def at(weights: NDArray[np.int64] | None) -> Values:
+        counts = np.ones(count, dtype=np.int64) if weights is None else weights
+        return {name: 100.0 * (counts @ found) / count for name, found in values.items()}
+
+    return Measure(count, at, sampled)
+
+
 def draws(measure: Measure, num_draws: int) -> dict[str, NDArray[np.float64]]:
     """Returns (B,) values per name under resampled images.
 
     The same draws for every run on as many images: their differences are paired.
     """
     blocks = [measure.at(weights) for weights in _weights(measure.num_images, num_draws)]
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    found = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    for other in measure.beside:
+        found |= draws(other, num_draws)
+    return found
 
 
 def metrics(measure: Measure, num_draws: int) -> tuple[Metric, ...]:
-    """Returns every value as a metric with its 95 % interval over the images."""
+    """Returns every value as a metric with its 95 % interval over what was sampled."""
     drawn = draws(measure, num_draws)
     return tuple(
-        _percent(name, float(value), drawn[name], measure.num_images)
-        for name, value in measure.at(None).items()
+        _percent(name, float(value), drawn[name], part)
+        for part in (measure, *measure.beside)
+        for name, value in part.at(None).items()
     )
 
 
@@ -71,11 +91,10 @@ def _weights(num_images: int, num_draws: int) -> Iterator[NDArray[np.int64]]:
         yield image_weights(stream, num_images, min(block, num_draws - start))
 
 
-def _percent(name: str, value: float, drawn: NDArray[np.float64], num_images: int) -> Metric:
+def _percent(name: str, value: float, drawn: NDArray[np.float64], of: Measure) -> Metric:
     """Returns a metric in percent with the interval of its draws; NaN is undefined."""
+    count, sampled = of.num_images, of.sampled
     if math.isnan(value):
-        return Metric(name=name, value=None, unit="%", n=num_images, interval="none: undefined")
+        return Metric(name=name, value=None, unit="%", n=count, interval="none: undefined")
     low, high = percentile_interval(drawn)
-    return Metric(
-        name=name, value=value, unit="%", n=num_images, low=low, high=high, interval="images"
-    )
+    return Metric(name=name, value=value, unit="%", n=count, low=low, high=high, interval=sampled)

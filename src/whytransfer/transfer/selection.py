@@ -20,7 +20,7 @@ from whytransfer.core.errors import InputError, nearest
 from whytransfer.core.records import Metric, Record
 from whytransfer.core.stage import Step, materialise
 from whytransfer.core.store import Artifact, Store, write_text
-from whytransfer.transfer.task import DIVERGED, TaskConfig
+from whytransfer.transfer.task import DIVERGED, UntrainedConfig
 
 SELECTION = "selection.json"
 ROLE = "selection"
@@ -191,11 +191,11 @@ class Chosen:
         selection: The artifact.
     """
 
-    base: TaskConfig
+    base: UntrainedConfig
     selection: Artifact
 
     @property
-    def config(self) -> TaskConfig:
+    def config(self) -> UntrainedConfig:
         """The configuration with the winner's settings."""
         winner = overrides(read(self.selection).winner.settings)
         values = merge(to_plain(self.base), winner)

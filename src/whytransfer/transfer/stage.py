@@ -26,23 +26,24 @@ from whytransfer.core.stage import Execution, Step, find_together, materialise, 
 from whytransfer.core.store import Artifact, Store
 from whytransfer.data.dataset import Dataset, limited
 from whytransfer.data.held_out import held_out
-from whytransfer.data.sample import Source
-from whytransfer.train.capabilities import settled
+from whytransfer.data.sample import KeepsApart, Source
+from whytransfer.train.capabilities import on_gpu, settled
 from whytransfer.train.launch import same_bits
 from whytransfer.train.loop import Run, fit
 from whytransfer.train.running import agree_on_statistics
 from whytransfer.train.synchronised import synchronise
 from whytransfer.transfer.measure import draws
+from whytransfer.transfer.parts.features import Cache
 from whytransfer.transfer.selection import ROLE, Chosen
 from whytransfer.transfer.sharing import require_shares
-from whytransfer.transfer.task import DIVERGED, Setting, Task, TaskConfig
+from whytransfer.transfer.task import DIVERGED, Setting, Task, TaskConfig, UntrainedConfig
 
 LOG = "training.jsonl"
 
 
 def resolve(
     task: str, overrides: Mapping[str, Any], where: str, device: str = "auto"
-) -> TaskConfig:
+) -> UntrainedConfig:
     """Returns a task's configuration: its defaults with some fields replaced.
 
     Where the task has ``RECIPES`` and the field ``recipe`` names one, the defaults are that
@@ -60,7 +61,9 @@ def resolve(
     """
     module = plugins.find("task", task)
     defaults = merge(to_plain(module.Config()), _recipe(module, overrides, where))
-    config = cast(TaskConfig, build(module.Config, merge(defaults, overrides), where))
+    config = cast(UntrainedConfig, build(module.Config, merge(defaults, overrides), where))
+    if not isinstance(config, TaskConfig):
+        return config
     return config.model_copy(update={"training": settled(config.training, device)})
 
 
@@ -68,7 +71,7 @@ def step_for(
     task: str,
     backbone: str,
     data: str,
-    config: TaskConfig,
+    config: UntrainedConfig,
     seed: int,
     selection: str | None = None,
 ) -> Step:
@@ -92,7 +95,7 @@ def run(
     task: str,
     backbone: Artifact,
     data: Dataset,
-    config: TaskConfig | Chosen,
+    config: UntrainedConfig | Chosen,
     *,
     seed: int,
     store: Store,
@@ -116,10 +119,11 @@ def run(
     with everyone.together(), same_bits(execution.deterministic):
         kind: type[Task] = plugins.find("task", task).Task
         together = everyone if kind.PARALLEL else ALONE
-        transfer = _Transfer(step, backbone, data, execution, together)
+        transfer = _Transfer(step, backbone, data, execution, together, store)
         if not kind.PARALLEL:
             return materialise_first(store, step, transfer.compute, everyone)
-        require_shares(f"transfer {step.name}", transfer.config, together)
+        if isinstance(transfer.config, TaskConfig):
+            require_shares(f"transfer {step.name}", transfer.config, together)
         if found := find_together(store, step, together):
             return found
         return materialise(store, step, transfer.compute, processes=together)
@@ -134,23 +138,22 @@ class _Transfer:
     data: Dataset
     execution: Execution
     processes: Processes
+    store: Store
 
     @property
-    def config(self) -> TaskConfig:
+    def config(self) -> UntrainedConfig:
         """The configuration in force."""
-        return cast(TaskConfig, self.step.in_force or self.step.config)
+        return cast(UntrainedConfig, self.step.in_force or self.step.config)
 
     def compute(self, folder: Path, work: Path) -> tuple[Metric, ...]:
         """Trains, predicts, writes the payload and scores it."""
         config, step = self.config, self.step
         kind: type[Task] = plugins.find("task", step.plugin).Task
         network = backbones.load(self.backbone.path)
-        setting = self._setting()
+        setting = self._setting(kind)
         running = kind(config, network, setting)
-        if self.processes.size > 1:
-            synchronise(running.model, self.processes)
         try:
-            fit(running.model, running.batches, config.training, self._run(folder, work, running))
+            self._train(running, folder, work)
         except TrainingError as error:
             if config.validation is None:
                 raise
@@ -167,6 +170,16 @@ class _Transfer:
             backbones.save(place, network, provenance)
         return kind.score(folder, config)
 
+    def _train(self, running: Task, folder: Path, work: Path) -> None:
+        """Trains a task that has something to train, and leaves its model on the device."""
+        config = self.config
+        if not isinstance(config, TaskConfig):
+            running.model.to("cuda" if on_gpu(self.execution.device) else "cpu")
+            return
+        if self.processes.size > 1:
+            synchronise(running.model, self.processes)
+        fit(running.model, running.batches, config.training, self._run(folder, work, running))
+
     def _run(self, folder: Path, work: Path, running: Task) -> Run:
         assert self.step.seed is not None
         return Run(
@@ -179,10 +192,21 @@ class _Transfer:
             processes=self.processes,
         )
 
-    def _setting(self) -> Setting:
+    def _setting(self, kind: type[Task]) -> Setting:
         assert self.step.seed is not None
-        train, test = _splits(self.data, self.config)
-        return Setting(train, test, self.step.seed, self.execution.workers, self.processes)
+        config, data = self.config, self.data
+        whole = data.open("train")
+        train, test = _splits(data, whole, kind, config)
+        apart = whole.kept_apart() if isinstance(whole, KeepsApart) else None
+        return Setting(
+            train=train,
+            test=test,
+            seed=self.step.seed,
+            workers=self.execution.workers,
+            processes=self.processes,
+            cache=Cache(self.store, self.backbone.fingerprint, data.fingerprint, self.processes),
+            kept_apart=None if apart is None else limited(apart, config.limit),
+        )
 
 
 def resample(run: Artifact, num_draws: int) -> dict[str, NDArray[np.float64]]:
@@ -213,7 +237,7 @@ def _recipe(module: ModuleType, overrides: Mapping[str, Any], where: str) -> Map
 
 
 def _step(
-    task: str, backbone: Artifact, data: Dataset, config: TaskConfig | Chosen, seed: int
+    task: str, backbone: Artifact, data: Dataset, config: UntrainedConfig | Chosen, seed: int
 ) -> Step:
     inputs = backbone.fingerprint, data.fingerprint
     if not isinstance(config, Chosen):
@@ -226,16 +250,32 @@ def _diverged(error: TrainingError, num_images: int) -> Metric:
     return Metric(name=DIVERGED, value=None, n=num_images, interval=f"none: {error.what}")
 
 
-def _splits(data: Dataset, config: TaskConfig) -> tuple[Source, Source]:
+def _splits(
+    data: Dataset, whole: Source, kind: type[Task], config: UntrainedConfig
+) -> tuple[Source, Source]:
     """Returns what to train on and what to score on."""
-    train = limited(data.open("train"), config.limit)
+    train = limited(whole, config.limit)
     if config.validation is not None:
+        if kind.NEW_CLASSES:
+            raise InputError(
+                "validation", "images held out of the training split have no new classes",
+                "null for a task that is scored on new classes", "leave it away",
+            )  # fmt: skip
         return held_out(train, config.validation)
     test = limited(data.open("test"), config.limit)
-    if train.classes != test.classes:
-        raise InputError(
-            f"{data.format} data",
-            f"{len(train.classes)} classes to train on, {len(test.classes)} to test on",
-            "the same class list in both splits",
-        )
+    _require_classes(data.format, kind, train, test)
     return train, test
+
+
+def _require_classes(name: str, kind: type[Task], train: Source, test: Source) -> None:
+    """Checks that the two splits have the classes that the task wants there."""
+    counts = f"{len(train.classes)} classes to train on, {len(test.classes)} to test on"
+    if not kind.NEW_CLASSES and train.classes != test.classes:
+        raise InputError(f"{name} data", counts, "the same class list in both splits")
+    both = sorted(set(train.classes) & set(test.classes))
+    if kind.NEW_CLASSES and both:
+        shown = ", ".join(both[:5]) + ", ..." * (len(both) > 5)
+        raise InputError(
+            f"{name} data", f"{counts}, {len(both)} of them the same: {shown}",
+            "test classes that are new", "give data in the format mini_imagenet",
+        )  # fmt: skip

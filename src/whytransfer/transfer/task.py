@@ -28,9 +28,12 @@ from whytransfer.train.agreement import gatherer
 from whytransfer.train.config import Training
 from whytransfer.train.learner import Context
 from whytransfer.transfer.measure import Measure, metrics
+from whytransfer.transfer.parts.features import Cache
 
 PREDICTIONS = "predictions.json"
-"""What the trained model says of every test image; classes stand there with the truth."""
+"""What the trained model says of every test image; classes stand there with the truth, and so do
+episodes.
+"""
 
 TRUTH = "truth.json"
 """The objects of the test images, beside detections; the classes of their pixels, beside segments.
@@ -39,26 +42,36 @@ TRUTH = "truth.json"
 DIVERGED = "diverged"
 """The one metric, without a value, of a run on held-out images whose training could not go on."""
 
-Predicts = Literal["detections", "classes", "segments"]
-"""Boxes with classes and scores; the classes of each image, best first; the class of each pixel."""
+Predicts = Literal["detections", "classes", "segments", "episodes"]
+"""Boxes with classes and scores; the classes of each image, best first; the class of each pixel;
+the classes of the images of each episode, among those of the episode.
+"""
 
 
-class TaskConfig(Config):
-    """What every task's configuration holds.
+class UntrainedConfig(Config):
+    """What the configuration of a task that trains nothing by gradient steps holds.
 
     Attributes:
-        training: How the task's model is trained.
-        validation: Share of the training images, in (0, 1), that is held out: the task trains on
+        validation: Share of the training images, in (0, 1), that is held out: the task learns from
             the rest and is scored on them, and the test split is never opened. For the choice of
-            settings; ``None`` trains on all and scores on the test split.
+            settings; ``None`` learns from all and scores on the test split.
         limit: Use that many training and that many test images only, for a smoke run.
-        num_draws: Resamplings of the test images behind every interval.
+        num_draws: Resamplings of the test images (or episodes) behind every interval.
     """
 
-    training: Training
     validation: float | None = Field(default=None, gt=0, lt=1)
     limit: PositiveInt | None = None
     num_draws: PositiveInt = 1000
+
+
+class TaskConfig(UntrainedConfig):
+    """What the configuration of every other task holds.
+
+    Attributes:
+        training: How the task's model is trained.
+    """
+
+    training: Training
 
 
 @dataclass(frozen=True)
@@ -67,10 +80,14 @@ class Setting:
 
     Attributes:
         train: The images that are trained on.
-        test: The images that are scored on; the same classes.
+        test: The images that are scored on; the same classes, or new ones where the task has
+            ``NEW_CLASSES``.
         seed: Of every stream that the task draws from.
         workers: Processes that read and augment images; moves no number.
         processes: Those that train and predict together, where the task is ``PARALLEL``.
+        cache: Where features of this backbone on these data are kept; ``None`` keeps none.
+        kept_apart: Images of the training classes that the data keep apart from ``train``; ``None``
+            where they keep none.
     """
 
     train: Source
@@ -78,6 +95,8 @@ class Setting:
     seed: int = 0
     workers: int = 0
     processes: Processes = ALONE
+    cache: Cache | None = None
+    kept_apart: Source | None = None
 
     def part(self, order: Order) -> Order:
         """Returns the order of this process's equal part of every batch."""
@@ -102,8 +121,12 @@ class Task(ABC):
         setting: Data and seed.
 
     Attributes:
+        TRAINS: Whether there is anything to train; where not, its configuration has no
+            ``training``, and nobody asks for batches.
         FINE_TUNES: Whether the backbone's weights are trained, too.
         PREDICTS: What the prediction file holds.
+        NEW_CLASSES: Whether no class of the test split may be one of the training split; else both
+            must have the same.
         PARALLEL: Whether several processes may work on it together. Then its batches come in the
             order that :meth:`Setting.part` gives; its loss takes a mean by
             :meth:`~whytransfer.train.learner.Context.average` over what parts of a batch may have
@@ -116,8 +139,10 @@ class Task(ABC):
         InputError: The data or the backbone are not what the task needs.
     """
 
+    TRAINS: ClassVar[bool] = True
     FINE_TUNES: ClassVar[bool]
     PREDICTS: ClassVar[Predicts]
+    NEW_CLASSES: ClassVar[bool] = False
     PARALLEL: ClassVar[bool] = False
 
     model: nn.Module
@@ -152,9 +177,28 @@ class Task(ABC):
         """
 
     @classmethod
-    def score(cls, folder: Path, config: TaskConfig) -> tuple[Metric, ...]:
+    def score(cls, folder: Path, config: UntrainedConfig) -> tuple[Metric, ...]:
         """Scores those files: every metric with its interval, the headline first."""
         return metrics(cls.measure(folder, config), config.num_draws)
+
+
+class Untrained(Task):
+    """A task with nothing to train by gradient steps: what it needs it works out in ``predict``."""
+
+    TRAINS: ClassVar[bool] = False
+    FINE_TUNES: ClassVar[bool] = False
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """There are none."""
+        return 0
+
+    def batches(self, first_step: int) -> Iterator[Any]:
+        """There are none; raises ``NotImplementedError``: ``TRAINS`` says that nobody may ask."""
+        raise NotImplementedError(f"{type(self).__module__} does not train")
+
+    def finish(self) -> None:
+        """There is nothing to end."""
 
 
 def require_batch(num_images: int, batch_size: int, what: str) -> None:

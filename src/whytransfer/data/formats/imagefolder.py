@@ -30,6 +30,7 @@ from whytransfer.data.format import (
     refuse,
     require_folder,
 )
+from whytransfer.data.formats._class_folders import recognise_folders
 from whytransfer.data.formats._lists import Line, absent, images_below, read_lines, repeated
 from whytransfer.data.images import image_size, is_image, read_image, unreadable
 from whytransfer.data.sample import Sample, Source, Split, Unannotated
@@ -134,8 +135,13 @@ def check(config: Config) -> Report:
 
 
 def recognise(path: Path) -> dict[str, Any] | None:
-    """Returns the fields of ``Config`` if the folder holds ``train/<class>/<image>``."""
+    """Returns the fields of ``Config`` if the folder holds ``train/<class>/<image>``.
+
+    Not if its splits have classes of their own: that is the folder form of ``mini_imagenet``.
+    """
     if path.absolute().name in _NO_CLASSES or not _holds_classes(path / "train"):
+        return None
+    if recognise_folders(path) is not None:
         return None
     test = next((name for name in ("val", "test") if _holds_classes(path / name)), None)
     return {"root": str(path), "test": test}

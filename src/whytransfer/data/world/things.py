@@ -36,6 +36,7 @@ __all__ = [
     "ObjectFactors",
     "Rendered",
     "classes",
+    "portray",
     "render",
     "write",
 ]
@@ -102,10 +103,13 @@ def render(config: Config, seed: int, index: int) -> Rendered:
     stream = Stream(seed, "world.things", index)
     shape = SHAPES[index % config.num_shapes]
     surface = SURFACES[index // config.num_shapes % len(SURFACES)]
+    return portray(stream, config, _category(config, shape, surface), shape, surface)
+
+
+def portray(stream: Stream, config: Config, category: str, shape: str, surface: str) -> Rendered:
+    """Renders a picture of one object of that shape and surface; all else is drawn."""
     background = draw_background(stream, config.num_backgrounds)
-    figure = draw_figure(
-        stream, _category(config, shape, surface), shape, surface, _draw_pose(stream, config)
-    )
+    figure = draw_figure(stream, category, shape, surface, _draw_pose(stream, config))
     return compose([figure], background, config.size_px, stream)
 
 
