@@ -124,8 +124,8 @@ class _Planner:
                     yield node
         for task in self.spec.tasks:
             self.transfers[task] = []
-            for seed, arm in itertools.product(self.spec.seeds, self.spec.arms):
-                *before, final = self._transfer(task, arm, seed)
+            for seed, name in itertools.product(self.spec.seeds, self.spec.arms):
+                *before, final = self._transfer(task, name, seed)
                 self.transfers[task].append(final)
                 yield from (*before, final)
         for name in self.spec.analyses:
