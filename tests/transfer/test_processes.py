@@ -100,7 +100,7 @@ def test_two_processes_train_what_one_does(folder, case):
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
-    [(torch.float64, 1e-10), (torch.float32, 1e-4), (torch.bfloat16, 3e-2)],
+    [(torch.float64, 1e-10), (torch.float32, 1e-3), (torch.bfloat16, 3e-2)],
 )
 def test_synchronised_statistics_are_those_of_the_whole_batch(folder, rows, dtype, tolerance):
     parts = [torch.load(folder / f"layer-{r}.pt")[f"{rows} {dtype}"] for r in (0, 1)]

@@ -37,19 +37,20 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         """Normalises (N, C, H, W) by the whole batch's statistics, in eval by the running ones."""
         if not self.training:
             return super().forward(input)
-        count, mean, variance = _statistics(input.detach())
+        count, statistics = _statistics(input.detach())
+        mean, variance = statistics
         assert self.momentum is not None
         with torch.no_grad():
             unbiased = variance * (count / (count - 1.0))
             self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
             self.running_var.lerp_(unbiased.to(self.running_var), self.momentum)
             self.num_batches_tracked.add_(1)
-        args = input, self.weight, self.bias, mean, variance, count, self.eps
+        args = input, self.weight, self.bias, statistics, count, self.eps
         return cast(Tensor, _Synchronised.apply(*args))
 
 
-def _statistics(input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns of all processes: values per channel (), means (C,), biased variances (C,).
+def _statistics(input: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns of all processes: values per channel (), and (2, C) means and biased variances.
 
     Each process gives the mean of its own values and the sum of squares around it, which are then
     put together as Chan et al. 1983 do: sums of squares around zero would cancel.
@@ -65,7 +66,7 @@ def _statistics(input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     total = counts.sum(0)
     mean = (counts * means).sum(0) / total
     variance = (counts * (variances + (means - mean).square())).sum(0) / total
-    return total[0], mean.to(values), variance.to(values)
+    return total[0], torch.stack([mean, variance]).to(values)
 
 
 class _Synchronised(torch.autograd.Function):
@@ -82,23 +83,26 @@ class _Synchronised(torch.autograd.Function):
         input: Tensor,
         weight: Tensor,
         bias: Tensor,
-        mean: Tensor,
-        variance: Tensor,
+        statistics: Tensor,
         count: Tensor,
         eps: float,
     ) -> Tensor:
-        ctx.save_for_backward(input, weight, mean, variance, count)
+        mean, variance = statistics
+        ctx.save_for_backward(input, weight, statistics, count)
         ctx.eps = eps
         return F.batch_norm(input, mean, variance, weight, bias, False, 0.0, eps)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        input, weight, mean, variance, count = ctx.saved_tensors
+        input, weight, statistics, count = ctx.saved_tensors
+        mean, variance = statistics
         scale = (variance + ctx.eps).rsqrt()
-        direct, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
-            grad, input, weight, mean, variance, None, None, False, ctx.eps, (True, True, True)
-        )
+        direct, (grad_weight, grad_bias) = grad, torch.zeros_like(statistics)
+        if len(input):  # the kernel divides by the number of rows
+            direct, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+                grad, input, weight, mean, variance, None, None, False, ctx.eps, (True, True, True)
+            )
         # The loss of each process is its own, but its values moved the others' outputs, too.
         sums = torch.stack([grad_weight, grad_bias]).double()
         torch.distributed.all_reduce(sums)
@@ -109,7 +113,7 @@ class _Synchronised(torch.autograd.Function):
         shape = (1, -1, 1, 1)
         through = torch.addcmul(level.view(shape), input, slope.view(shape))
         grad_input = direct - through.to(direct)
-        return grad_input, grad_weight, grad_bias, None, None, None, None
+        return grad_input, grad_weight, grad_bias, None, None, None
 
 
 def synchronise(module: nn.Module, processes: Processes) -> None:
@@ -134,7 +138,6 @@ def _converted(norm: nn.BatchNorm2d) -> SynchronisedBatchNorm2d:
     if norm.momentum is None or not norm.affine or not norm.track_running_stats:
         raise ValueError(f"needs an affine BatchNorm with running statistics, not {norm}")
     converted = SynchronisedBatchNorm2d(norm.num_features, norm.eps, norm.momentum)
-    converted.weight, converted.bias = norm.weight, norm.bias
-    converted.running_mean, converted.running_var = norm.running_mean, norm.running_var  # type: ignore[assignment]
-    converted.num_batches_tracked = norm.num_batches_tracked  # type: ignore[assignment]
+    for name in (*norm._parameters, *norm._buffers):
+        setattr(converted, name, getattr(norm, name))
     return converted.train(norm.training)
