@@ -20,7 +20,7 @@ from whytransfer.train.checkpoint import Checkpoint, Checkpoints
 from whytransfer.train.config import Training
 from whytransfer.train.learner import Learner
 from whytransfer.train.log import TrainingLog
-from whytransfer.train.optimiser import sgd
+from whytransfer.train.optimiser import optimiser
 from whytransfer.train.running import set_statistics, statistics
 
 _NAMED_INDICES = 8
@@ -72,7 +72,7 @@ class TrainingState:
         if training.channels_last:
             model.to(memory_format=torch.channels_last)
         self.learner = cast(Learner, model)
-        self.optimiser = sgd(model, training.sgd)
+        self.optimiser = optimiser(model, training)
         self.log = TrainingLog(run.log, training.log_every_steps, run.processes.leads)
         alone = run.processes.size == 1
         self.gather: Callable[[Tensor], Tensor] = _itself if alone else gather_all
@@ -167,7 +167,7 @@ class TrainingState:
     def _error(self, what: str) -> TrainingError:
         return TrainingError(
             f"{self._run.title}: {what}; last good checkpoint: {self._last_good}; "
-            "lower training.sgd.lr or look at the data"
+            f"lower {self._training.lr_field} or look at the data"
         )
 
     def _identity(self) -> str:
