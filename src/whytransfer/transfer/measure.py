@@ -28,10 +28,12 @@ class Measure:
         num_images: I, the test images.
         at: Weights (B, I) → name → (B,) values; ``None``, for the images as they are → name → ()
             values. NaN where a value is undefined. The first name is the task's headline.
+        lower_is_better: Names whose smaller value is the better one: errors.
     """
 
     num_images: int
     at: Callable[[NDArray[np.int64] | None], Values]
+    lower_is_better: frozenset[str] = frozenset()
 
 
 def shares(correct: Mapping[str, NDArray[np.bool_]]) -> Measure:
@@ -57,10 +59,11 @@ def draws(measure: Measure, num_draws: int) -> dict[str, NDArray[np.float64]]:
 def metrics(measure: Measure, num_draws: int) -> tuple[Metric, ...]:
     """Returns every value as a metric with its 95 % interval over the images."""
     drawn = draws(measure, num_draws)
-    return tuple(
+    found = (
         _percent(name, float(value), drawn[name], measure.num_images)
         for name, value in measure.at(None).items()
     )
+    return tuple(_oriented(metric, measure) for metric in found)
 
 
 def _weights(num_images: int, num_draws: int) -> Iterator[NDArray[np.int64]]:
@@ -79,3 +82,9 @@ def _percent(name: str, value: float, drawn: NDArray[np.float64], num_images: in
     return Metric(
         name=name, value=value, unit="%", n=num_images, low=low, high=high, interval="images"
     )
+
+
+def _oriented(metric: Metric, measure: Measure) -> Metric:
+    """Returns a metric that says which way is better."""
+    higher = metric.name not in measure.lower_is_better
+    return metric if higher else metric.model_copy(update={"higher_is_better": False})

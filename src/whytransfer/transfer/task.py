@@ -28,11 +28,14 @@ PREDICTIONS = "predictions.json"
 """What the trained model says of every test image; classes stand there with the truth."""
 
 TRUTH = "truth.json"
-"""The objects of the test images, beside detections; the classes of their pixels, beside segments.
+"""The objects of the test images, beside detections; the classes of their pixels, beside segments;
+their landmarks, beside landmarks.
 """
 
-Predicts = Literal["detections", "classes", "segments"]
-"""Boxes with classes and scores; the classes of each image, best first; the class of each pixel."""
+Predicts = Literal["detections", "classes", "segments", "landmarks"]
+"""Boxes with classes and scores; the classes of each image, best first; the class of each pixel;
+named points.
+"""
 
 
 class TaskConfig(Config):
@@ -79,7 +82,8 @@ class Task(ABC):
         setting: Data and seed.
 
     Attributes:
-        FINE_TUNES: Whether the backbone's weights are trained, too.
+        FINE_TUNES: Whether the backbone's weights are trained, too; a task that leaves it to a
+            setting says it in :meth:`fine_tunes`.
         PREDICTS: What the prediction file holds.
         model: What is trained, a :class:`whytransfer.train.loop.Learner`.
 
@@ -120,6 +124,11 @@ class Task(ABC):
         Raises:
             InputError: A file is missing, not readable, or does not belong to the other.
         """
+
+    @classmethod
+    def fine_tunes(cls, config: Any) -> bool:
+        """Says whether the backbone's weights are trained, too, under a configuration."""
+        return cls.FINE_TUNES
 
     @classmethod
     def score(cls, folder: Path, config: TaskConfig) -> tuple[Metric, ...]:
