@@ -1,4 +1,4 @@
-"""MAFL beside CelebA as the world writes it and as it should not be; what leaks from one to other."""
+"""MAFL beside CelebA as the world writes it and as it should not be; what leaks between them."""
 
 import json
 import re

@@ -28,7 +28,7 @@ def test_worked_by_hand():
 
 def test_eyes_that_are_not_level():
     true = np.array([[[0.0, 0], [30, 40], [10, 10], [0, 0], [0, 0]]])
-    assert point_errors(true + [0.0, 5.0], true).tolist() == [[0.1] * 5]
+    assert point_errors(true + np.array([0.0, 5.0]), true).tolist() == [[0.1] * 5]
 
 
 def test_the_eyes_are_the_true_ones_and_can_be_others():

@@ -1,8 +1,8 @@
 """DVE's landmark regressor and error written out plainly, in float64 and loops.
 
-Written from the rules: 1x1 scores without bias, softmax over the places of the map at a temperature,
-mean place, a linear map of a landmark's virtual points without bias; smooth L1 at ten times the
-normalised coordinates; errors by the distance between the two true eyes.
+Written from the rules: 1x1 scores without bias, softmax over the places of the map at a
+temperature, mean place, a linear map of a landmark's virtual points without bias; smooth L1 at ten
+times the normalised coordinates; errors by the distance between the two true eyes.
 """
 
 import math
@@ -29,7 +29,7 @@ def _resized(channel, side):
 def _sampled(channel, y, x):
     height, width = channel.shape
     y, x = min(max(y, 0.0), height - 1.0), min(max(x, 0.0), width - 1.0)
-    top, left = int(math.floor(y)), int(math.floor(x))
+    top, left = math.floor(y), math.floor(x)
     bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
     down, across = y - top, x - left
     upper = (1 - across) * channel[top, left] + across * channel[top, right]

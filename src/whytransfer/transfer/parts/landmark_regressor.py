@@ -114,7 +114,7 @@ def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _weights(source: int, target: int, like: Tensor) -> Tensor:
-    """Returns what each of so many cells in a row gets of the cells of another: (source, target)."""
+    """Returns how much each cell of a resized row gets of each of before: (source, target)."""
     cells = torch.eye(source, dtype=like.dtype, device=like.device)
     return F.interpolate(cells[None], size=target, mode="linear", align_corners=False)[0]
 
