@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 import whytransfer.pretrain.parts.discrimination
 import whytransfer.pretrain.views
 import whytransfer.train.norm
-import whytransfer.train.state
+import whytransfer.train.optimiser
 from whytransfer.core.processes import ALONE
 from whytransfer.core.stage import Execution
 from whytransfer.core.store import Store
@@ -58,7 +58,7 @@ def _plain_sgd() -> AbstractContextManager[object]:
             group["fused"], group["foreach"] = False, False
         return found
 
-    return mock.patch.object(whytransfer.train.state, "sgd", unfused)
+    return mock.patch.object(whytransfer.train.optimiser, "sgd", unfused)
 
 
 def _split_and_cat() -> AbstractContextManager[object]:

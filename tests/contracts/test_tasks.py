@@ -14,6 +14,7 @@ from whytransfer.core.config import Config, to_plain
 from whytransfer.core.streams import Stream
 from whytransfer.data.dataset import from_spec
 from whytransfer.data.episode_predictions import EpisodePredictions, write_episodes
+from whytransfer.data.landmark_files import Landmarks, write_landmarks
 from whytransfer.data.predictions import (
     ClassPredictions,
     truth_of,
@@ -23,7 +24,7 @@ from whytransfer.data.predictions import (
     write_truth,
 )
 from whytransfer.data.sample import IGNORED
-from whytransfer.data.world import crowds, novelties, things
+from whytransfer.data.world import crowds, faces, novelties, things
 from whytransfer.ops.detections import Detections
 from whytransfer.train.learner import Context
 from whytransfer.transfer.parts import episodes
@@ -42,6 +43,7 @@ SMALL = {
     },
     "segmenter": {"channels": 8, "auxiliary_channels": 8, "rates": [1, 2]},
     "precise_bn_steps": 1,
+    "regressor": {"map_px": 16, "virtual_points": 4},
     "test_batch_size": 4,
     "augmentation": {"crop_px": 32},
     "resize_px": 36,
@@ -57,7 +59,10 @@ SMALL = {
 VIEWS = {
     "detections": {"short_sides_px": [64], "test_short_side_px": 64},
     "segments": {"crop_px": [32, 48]},
+    "landmarks": {"crop_top_px": 4, "crop_px": 40, "resize_px": 36, "margin_px": 2},
 }
+MODES = {name: ({},) for name in NAMES} | {"mafl_landmarks": ({}, {"mode": "fine_tuned"})}
+"""By task: the settings that change what it does to the backbone."""
 
 
 @pytest.fixture(scope="module")
@@ -72,21 +77,25 @@ def data(tmp_path_factory):
     painted.write(root / "painted", {"train": 6, "test": 6})
     kinds = {"num_base": 6, "num_validation": 1, "num_novel": 4, "per_kind": 8, "apart": 2}
     novelties.write(root / "novelties", novelties.Config(**kinds, size_px=48), 0)
+    people = {"num_train": 6, "num_val": 1, "num_test": 6, "num_identities": 3}
+    pixels = {"width_px": 40, "height_px": 48}
+    faces.write(root / "faces", faces.Config(**people, **pixels), 0)
     masks = {"format": "tests.transfer.painted", "root": str(root / "painted")}
     return {
         "detections": from_spec({**crowds.DATASET, "root": str(root / "crowds")}, None, "test"),
         "segments": from_spec(masks, None, "test"),
         "episodes": from_spec({**novelties.DATASET, "root": str(root / "novelties")}, None, "test"),
+        "landmarks": from_spec({**faces.DATASET, "root": str(root / "faces")}, None, "test"),
         "classes": from_spec({**things.DATASET, "root": str(root / "things")}, None, "test"),
     }
 
 
-def _task(name, data, seed=0):
+def _task(name, data, seed=0, **settings):
     module = plugins.find("task", name)
     small = {**SMALL, "views": VIEWS.get(module.Task.PREDICTS)}
     small["training"] = {"batch_size": 4}
     known = {key: value for key, value in small.items() if key in module.Config.model_fields}
-    config = resolve(name, known, "test")
+    config = resolve(name, {**known, **settings}, "test")
     backbone = build(Architecture(name="resnet10", width=8, stem_pool=False), Stream(0, "b"))
     dataset = data[module.Task.PREDICTS]
     train, test = dataset.open("train"), dataset.open("test")
@@ -114,6 +123,9 @@ def _write(folder, task, quality):
     source = task.setting.test
     if task.PREDICTS == "episodes":
         _write_episodes(folder, task, quality)
+        return
+    if source.landmarks(0) is not None:
+        _write_points(folder, source, quality)
         return
     if source.segmentation(0) is not None:
         _write_maps(folder, source, quality)
@@ -177,6 +189,18 @@ def _write_maps(folder, source, quality):
     write_label_maps(folder / PREDICTIONS, names, source.classes, found)
 
 
+def _write_points(folder, source, quality):
+    """Every point right, in one corner of the image, or every other image's points there."""
+    names = tuple(source.name(i) for i in range(len(source)))
+    true = np.array([source.landmarks(i) for i in range(len(source))])
+    found = true.copy()
+    wrong = {"perfect": [], "empty": range(len(true)), "mixed": range(0, len(true), 2)}[quality]
+    found[list(wrong)] = 0.0
+    landmarks = tuple("abcde")
+    write_landmarks(folder / TRUTH, Landmarks(names, landmarks, true))
+    write_landmarks(folder / PREDICTIONS, Landmarks(names, landmarks, found))
+
+
 def _scores(task, folder):
     return {m.name: m.value for m in type(task).score(folder, task.config)}
 
@@ -201,6 +225,11 @@ def test_perfect_predictions_score_best_and_empty_ones_worst(name, data, tmp_pat
         _write(tmp_path / quality, task, quality)
         scores[quality] = _scores(task, tmp_path / quality)
     headline = next(iter(scores["perfect"]))
+    if task.measure(tmp_path / "mixed", task.config).lower_is_better:
+        assert set(scores["perfect"].values()) == {0.0}
+        for name, best in scores["perfect"].items():
+            assert best < scores["mixed"][name] < scores["empty"][name]
+        return
     assert scores["perfect"][headline] == pytest.approx(100.0)
     assert scores["empty"][headline] == 0.0
     assert 0.0 < scores["mixed"][headline] < 100.0
@@ -223,15 +252,20 @@ def test_the_order_of_predictions_does_not_matter(name, data, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_frozen_backbone_stays_bit_identical_and_a_tuned_one_moves(name, data, tmp_path):
-    task = _task(name, data)
+    for number, settings in enumerate(MODES[name]):
+        (tmp_path / str(number)).mkdir()
+        _is_kept_or_moved(_task(name, data, **settings), tmp_path / str(number))
+
+
+def _is_kept_or_moved(task, folder):
     before = {n: v.clone() for n, v in task.model.backbone.state_dict().items()}
     if task.TRAINS:
         _train(task, 2)
     task.finish()
-    task.predict(tmp_path)
+    task.predict(folder)
     after = task.model.backbone.state_dict()
     same = [torch.equal(before[n], after[n]) for n in before]
-    assert not all(same) if task.FINE_TUNES else all(same)
+    assert not all(same) if task.fine_tunes(task.config) else all(same)
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -244,12 +278,13 @@ def test_training_is_a_function_of_the_seed(name, data):
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_trainable_parameter_gets_a_gradient(name, data):
-    task = _task(name, data)
-    _train(task, 1)
-    without = [n for n, p in task.model.named_parameters() if p.requires_grad and p.grad is None]
-    assert without == []
-    tuned = {p.requires_grad for p in task.model.backbone.parameters()}
-    assert tuned == {task.FINE_TUNES}
+    for settings in MODES[name]:
+        task = _task(name, data, **settings)
+        _train(task, 1)
+        parameters = list(task.model.named_parameters())
+        assert [n for n, p in parameters if p.requires_grad and p.grad is None] == []
+        tuned = {p.requires_grad for p in task.model.backbone.parameters()}
+        assert tuned == {task.fine_tunes(task.config)}
 
 
 @pytest.mark.parametrize("name", NAMES)

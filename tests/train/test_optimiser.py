@@ -121,7 +121,9 @@ def test_factors_equal_plain_arithmetic_with_the_longest_name_that_fits():
 
 def test_groups_serve_any_optimiser():
     net = Nested()
-    groups = parameter_groups(net, 0.1, 0.0, {"head": 3.0})
+    groups = parameter_groups(
+        net, Sgd(lr=1.0, weight_decay=0.1, norm_weight_decay=0.0), {"head": 3.0}
+    )
     found = sorted((g["weight_decay"], g["lr_factor"], len(g["params"])) for g in groups)
     assert found == [(0.0, 1.0, 2), (0.1, 1.0, 5), (0.1, 3.0, 2)]
     adam = torch.optim.AdamW(groups, lr=1.0)

@@ -159,7 +159,7 @@ def look(path: Path) -> dict[str, Any]:
         return specs[0]
     if specs:
         found = " and ".join(spec["format"] for spec in specs)
-        todo = f"name one: {specs[0]['format']}:{path}"
+        todo = "name one: " + " or ".join(f"{spec['format']}:{path}" for spec in specs)
         raise InputError(path, f"looks like {found}", "a folder of one format", todo)
     todo = next(filter(None, (other_level(path, m.recognise) for m in first.values())), "")
     specs = [] if todo else _recognised(path, last)

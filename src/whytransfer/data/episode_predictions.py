@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whytransfer.core.errors import InputError
-from whytransfer.data.predictions import _names, _read, _rows, _text, _write
+from whytransfer.data.row_files import names_of, read_content, rows_of, text_of, write_rows
 
 Numbers = NDArray[np.int64]
 
@@ -82,7 +82,7 @@ def write_episodes(path: Path, found: EpisodePredictions) -> None:
         for row, number in enumerate(found.numbers)
     )
     head = {"classes": list(classes), "shots": list(found.guesses), "base": found.base}
-    _write(path, "episodes", head, {"images": images, "rows": rows})
+    write_rows(path, "episodes", head, {"images": images, "rows": rows})
 
 
 def read_episodes(path: Path) -> EpisodePredictions:
@@ -92,9 +92,9 @@ def read_episodes(path: Path) -> EpisodePredictions:
         InputError: The file is missing or malformed; an episode stands twice, draws an image twice
             or of another class than it says, or has a guess that is none of its classes.
     """
-    content = _read(path, "episodes")
+    content = read_content(path, "episodes")
     classes, shots, base = (
-        _names(path, content, "classes"),
+        names_of(path, content, "classes"),
         content.get("shots"),
         content.get("base"),
     )
@@ -102,10 +102,10 @@ def read_episodes(path: Path) -> EpisodePredictions:
         raise InputError(path, f"shots is {shots!r}", "a list of numbers of shots")
     number = {name: place for place, name in enumerate(classes)}
     names, labels = [], []
-    for row, where in _rows(path, content, "images"):
-        names.append(_text(row, "image", where))
+    for row, where in rows_of(path, content, "images"):
+        names.append(text_of(row, "image", where))
         labels.append(_label(row.get("class"), number, where))
-    rows = sorted(_rows(path, content, "rows"), key=lambda pair: _number(*pair))
+    rows = sorted(rows_of(path, content, "rows"), key=lambda pair: _number(*pair))
     if not rows:
         raise InputError(path, "holds no episode", "one or more")
     read = _Rows(rows)

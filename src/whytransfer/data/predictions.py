@@ -14,10 +14,8 @@ list ``classes``, or 255 for none:
     {"image": "000001", "map": "predictions/000000.png"}]}
 """
 
-import json
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,11 +25,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whytransfer.core.errors import InputError, nearest
-from whytransfer.core.store import write_text, writing
+from whytransfer.core.store import writing
+from whytransfer.data.row_files import finite_of as _finite
+from whytransfer.data.row_files import names_of as _names
+from whytransfer.data.row_files import read_content as _read
+from whytransfer.data.row_files import rows_of as _rows
+from whytransfer.data.row_files import text_of as _text
+from whytransfer.data.row_files import write_rows as _write
 from whytransfer.data.sample import IGNORED, Source
 from whytransfer.ops.detections import Detections, Truth
-
-_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -363,65 +365,3 @@ class _Numbers:
             found = f"the class {name!r} is not in the truth"
             raise InputError(where, found, known, nearest(name, self._classes))
         return self._classes[name]
-
-
-def _write(
-    path: Path, kind: str, head: Mapping[str, Any], lists: Mapping[str, Iterable[Mapping[str, Any]]]
-) -> None:
-    """Writes JSON whose lists have one row per line, so that two files can be compared by eye."""
-    parts = [f'"kind": "{kind}"', f'"version": {_VERSION}']
-    parts += [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
-    for key, rows in lists.items():
-        lines = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
-        parts.append(f"{json.dumps(key)}: [\n{lines}]")
-    write_text(path, "{" + ",\n".join(parts) + "}\n")
-
-
-def _read(path: Path, kind: str) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(path, "no such file", f"a file of {kind}", "check the path") from None
-    except ValueError as error:
-        raise InputError(path, f"not readable as JSON ({error})", f"a file of {kind}") from None
-    expected = {"kind": kind, "version": _VERSION}
-    found = {key: content.get(key) for key in expected} if isinstance(content, dict) else content
-    if found != expected:
-        shown = json.dumps(found)[:80]
-        raise InputError(path, f"begins with {shown}", json.dumps(expected), "give another file")
-    return dict(content)
-
-
-def _rows(path: Path, content: Mapping[str, Any], key: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yields each row with the words that name it in a message."""
-    rows = content.get(key)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise InputError(
-            path, f"holds no list {key!r} of rows", "see the form in the documentation"
-        )
-    for number, row in enumerate(rows):
-        yield row, f"{path}, {key}[{number}]"
-
-
-def _names(path: Path, content: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    names = content.get(key)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(path, f"{key} is {str(names)[:40]!r}", "a list of names")
-    return tuple(names)
-
-
-def _text(row: Mapping[str, Any], key: str, where: str) -> str:
-    value = row.get(key)
-    if not isinstance(value, str):
-        raise InputError(where, f"{key} is {value!r}", "a name")
-    return value
-
-
-def _finite(row: Mapping[str, Any], key: str, count: int, where: str) -> list[float]:
-    value = row.get(key)
-    numbers: list[Any] = value if isinstance(value, list) else [value]
-    good = all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
-    if not good or len(numbers) != count:
-        words = "a finite number" if count == 1 else f"{count} finite numbers"
-        raise InputError(where, f"{key} is {value!r}", words, "correct the file")
-    return [float(number) for number in numbers]

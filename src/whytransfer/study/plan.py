@@ -169,8 +169,8 @@ class _Planner:
     ) -> Iterator[Node]:
         """Lays out an arm that is what a task makes of a backbone: start, transfer, backbone."""
         where = f"study {self.spec.name}, arms.{name}.transfer"
-        fine_tunes = plugins.find("task", supervision.task).Task.FINE_TUNES
-        if not fine_tunes:
+        config = transfer_stage.resolve(supervision.task, supervision.config, where)
+        if not plugins.find("task", supervision.task).Task.fine_tunes(config):
             raise InputError(
                 f"{where}.task", f"{supervision.task} does not fine-tune the backbone",
                 "a task that trains all layers, such as voc07_detection",
@@ -183,8 +183,8 @@ class _Planner:
         key = f"supervise/{name}/seed{seed}"
         trained = self._fine_tuning(key, supervision, start, seed, where, labels)
         yield trained
-        config = pretrain_stage.resolve(pretrain_stage.FROM_TRANSFER, {}, where)
-        step = pretrain_stage.step_for_transfer(trained.step.fingerprint, config, seed)
+        taking = pretrain_stage.resolve(pretrain_stage.FROM_TRANSFER, {}, where)
+        step = pretrain_stage.step_for_transfer(trained.step.fingerprint, taking, seed)
         needs = {"transfer": trained.key}
         taken = Node(f"pretrain/{name}/seed{seed}", step, needs, labels=labels)
         self.backbones[name, seed] = taken

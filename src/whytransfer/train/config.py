@@ -1,11 +1,13 @@
 """How a model is trained: optimiser, schedule, duration. All durations are steps inside."""
 
 import math
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from whytransfer.core.config import Config
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Sgd(Config):
@@ -25,6 +27,28 @@ class Sgd(Config):
     weight_decay: float = Field(default=1e-4, ge=0)
     norm_weight_decay: float | None = Field(default=None, ge=0)
     nesterov: bool = False
+
+
+class Adam(Config):
+    """Adam with its two running means per weight.
+
+    Attributes:
+        lr: The learning rate at factor 1 of the schedule.
+        betas: How much of the running means of the gradient and of its square is kept in a step.
+        eps: Added to the square root that is divided by.
+        weight_decay: Added to the gradient as ``weight_decay * weight``, as :class:`Sgd` does.
+        norm_weight_decay: As there.
+        amsgrad: Whether the largest mean of squares so far stands for the current one.
+
+    Source: Kingma & Ba 2015, algorithm 1; Reddi et al. 2018, algorithm 2.
+    """
+
+    lr: PositiveFloat = 1e-3
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
+    weight_decay: float = Field(default=0.0, ge=0)
+    norm_weight_decay: float | None = Field(default=None, ge=0)
+    amsgrad: bool = False
 
 
 class Schedule(Config):
@@ -97,6 +121,7 @@ class Training(Config):
         steps: How long, in optimiser steps. Exactly one of the two is given.
         batch_size: Images per step, over all devices.
         sgd: The optimiser.
+        adam: The optimiser that takes its place, where one is given.
         schedule: Of the learning rate.
         lr_factors: Name of a module or parameter → what the learning rate of all within it is
             multiplied with, such as ``{backbone: 0.1}``. The longest name that fits holds, and 1
@@ -117,6 +142,7 @@ class Training(Config):
     steps: PositiveInt | None = None
     batch_size: PositiveInt
     sgd: Sgd
+    adam: Adam | None = None
     schedule: Schedule = Schedule()
     lr_factors: dict[str, PositiveFloat] = Field(default_factory=dict)
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
@@ -131,6 +157,16 @@ class Training(Config):
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either epochs or steps, and set the other to null")
         return self
+
+    @property
+    def lr(self) -> float:
+        """The optimiser's learning rate at factor 1 of the schedule."""
+        return (self.adam or self.sgd).lr
+
+    @property
+    def lr_field(self) -> str:
+        """What messages call the setting of that rate."""
+        return f"training.{'adam' if self.adam else 'sgd'}.lr"
 
     @property
     def channels_last(self) -> bool:

@@ -95,7 +95,7 @@ def fit(
             context = Context(step, run.seed, gather, processes.rank, processes.size)
             torch.manual_seed(context.torch_seed())
             factor = training.schedule.factor(step, total_steps, run.steps_per_epoch)
-            lr = training.sgd.lr * factor
+            lr = training.lr * factor
             set_lr(state.optimiser, lr)
             with enough_memory(training, fabric.device):
                 batch = place(next(upcoming), fabric.device, training.channels_last)

@@ -35,7 +35,7 @@ def _error(training: Training, device: torch.device) -> InputError:
     batch_size = training.batch_size
     advice = []
     if batch_size > 1:
-        advice.append(f"training.batch_size={batch_size // 2} and half of training.sgd.lr")
+        advice.append(f"training.batch_size={batch_size // 2} and half of {training.lr_field}")
     if training.precision in ("32-true", "64-true"):
         advice.append("training.precision=bf16-mixed")
     advice.append("smaller images (crop_px), or more processes: each holds its part of the batch")

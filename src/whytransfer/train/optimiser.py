@@ -8,12 +8,24 @@ import torch
 from torch import nn
 
 from whytransfer.core.errors import InputError, nearest
-from whytransfer.train.config import Sgd
+from whytransfer.train.config import Adam, Sgd, Training
 
 _NORMS = (
     nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm,
     nn.GroupNorm, nn.LayerNorm,
 )  # fmt: skip
+
+
+def optimiser(model: nn.Module, training: Training) -> torch.optim.Optimizer:
+    """Returns the optimiser that a training asks for.
+
+    Raises:
+        ValueError: The model has no trainable parameter.
+        InputError: As :func:`parameter_groups`.
+    """
+    if training.adam:
+        return adam(model, training.adam, training.lr_factors)
+    return sgd(model, training.sgd, training.lr_factors)
 
 
 def sgd(
@@ -30,13 +42,10 @@ def sgd(
         ValueError: The model has no trainable parameter.
         InputError: As :func:`parameter_groups`.
     """
-    norm_decay = config.norm_weight_decay
-    if norm_decay is None:
-        norm_decay = config.weight_decay
     # Fused: every parameter is read once and written once, in one call; a CPU and a GPU both have
     # such a kernel. It needs a gradient to lie in memory as its parameter, which autograd sees to.
     return torch.optim.SGD(
-        parameter_groups(model, config.weight_decay, norm_decay, lr_factors or {}),
+        parameter_groups(model, config, lr_factors or {}),
         lr=config.lr,
         momentum=config.momentum,
         nesterov=config.nesterov,
@@ -44,8 +53,22 @@ def sgd(
     )
 
 
+def adam(
+    model: nn.Module, config: Adam, lr_factors: Mapping[str, float] | None = None
+) -> torch.optim.Adam:
+    """Returns Adam over the same groups of parameters as :func:`sgd`; raises as that does."""
+    return torch.optim.Adam(
+        parameter_groups(model, config, lr_factors or {}),
+        lr=config.lr,
+        betas=config.betas,
+        eps=config.eps,
+        amsgrad=config.amsgrad,
+        fused=True,
+    )
+
+
 def parameter_groups(
-    model: nn.Module, weight_decay: float, norm_weight_decay: float, lr_factors: Mapping[str, float]
+    model: nn.Module, config: Sgd | Adam, lr_factors: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     """Returns the trainable parameters in groups, as any optimiser of torch takes them.
 
@@ -53,14 +76,17 @@ def parameter_groups(
 
     Args:
         model: Whose parameters they are.
-        weight_decay: Of all parameters but those below.
-        norm_weight_decay: Of scales and shifts of normalisation layers.
+        config: With its weight decay, which scales and shifts of normalisation layers may have
+            otherwise.
         lr_factors: Name of a module or parameter → what the learning rate of all within it is
             multiplied with. Of several names that fit, the longest holds; without any, it is 1.
 
     Raises:
         InputError: A name fits nothing that is trained.
     """
+    norm_decay = config.norm_weight_decay
+    if norm_decay is None:
+        norm_decay = config.weight_decay
     in_norms = {
         id(parameter)
         for module in model.modules()
@@ -77,7 +103,7 @@ def parameter_groups(
     return [
         {
             "params": parameters,
-            "weight_decay": norm_weight_decay if is_norm else weight_decay,
+            "weight_decay": norm_decay if is_norm else config.weight_decay,
             "lr_factor": factor,
         }
         for (is_norm, factor), parameters in sorted(groups.items(), key=lambda group: group[0])

@@ -19,7 +19,7 @@ from whytransfer.train.checkpoint import Checkpoint, Checkpoints
 from whytransfer.train.config import Training
 from whytransfer.train.learner import Learner
 from whytransfer.train.log import TrainingLog
-from whytransfer.train.optimiser import sgd
+from whytransfer.train.optimiser import optimiser
 from whytransfer.train.running import agree_on_statistics, set_statistics, statistics
 from whytransfer.train.weight_average import WeightAverage
 
@@ -72,7 +72,7 @@ class TrainingState:
         if training.channels_last:
             model.to(memory_format=torch.channels_last)
         self.learner = cast(Learner, model)
-        self.optimiser = sgd(model, training.sgd, training.lr_factors)
+        self.optimiser = optimiser(model, training)
         self.log = TrainingLog(run.log, training.log_every_steps, run.processes.leads)
         self.gather = gatherer(run.processes)
         self._model, self._training, self._run = model, training, run
@@ -184,7 +184,7 @@ class TrainingState:
     def _error(self, what: str) -> TrainingError:
         return TrainingError(
             f"{self._run.title}: {what}; last good checkpoint: {self._last_good}; "
-            "lower training.sgd.lr or look at the data",
+            f"lower {self._training.lr_field} or look at the data",
             what,
         )
 

@@ -31,12 +31,14 @@ class Measure:
         sampled: What stands for an image where it is something else, such as ``episodes``: it is
             what is counted, weighted and drawn.
         beside: What was measured on other things than these; drawn by itself.
+        lower_is_better: Names whose smaller value is the better one: errors.
     """
 
     num_images: int
     at: Callable[[NDArray[np.int64] | None], Values]
     sampled: str = "images"
     beside: tuple["Measure", ...] = ()
+    lower_is_better: frozenset[str] = frozenset()
 
 
 def shares(correct: Mapping[str, NDArray[np.bool_]]) -> Measure:
@@ -76,11 +78,12 @@ def draws(measure: Measure, num_draws: int) -> dict[str, NDArray[np.float64]]:
 def metrics(measure: Measure, num_draws: int) -> tuple[Metric, ...]:
     """Returns every value as a metric with its 95 % interval over what was sampled."""
     drawn = draws(measure, num_draws)
-    return tuple(
-        _percent(name, float(value), drawn[name], part)
+    found = (
+        _oriented(_percent(name, float(value), drawn[name], part), part)
         for part in (measure, *measure.beside)
         for name, value in part.at(None).items()
     )
+    return tuple(found)
 
 
 def _weights(num_images: int, num_draws: int) -> Iterator[NDArray[np.int64]]:
@@ -98,3 +101,9 @@ def _percent(name: str, value: float, drawn: NDArray[np.float64], of: Measure) -
         return Metric(name=name, value=None, unit="%", n=count, interval="none: undefined")
     low, high = percentile_interval(drawn)
     return Metric(name=name, value=value, unit="%", n=count, low=low, high=high, interval=sampled)
+
+
+def _oriented(metric: Metric, measure: Measure) -> Metric:
+    """Returns a metric that says which way is better."""
+    higher = metric.name not in measure.lower_is_better
+    return metric if higher else metric.model_copy(update={"higher_is_better": False})

@@ -1,7 +1,8 @@
 """The transfer stage: a backbone and data in; predictions, truth and their score out.
 
 predictions.json     what the trained model says of every test image
-truth.json           what is true of them, for detections and segments; the score needs these alone
+truth.json           what is true of them, where the predictions do not say it themselves; the score
+                     needs these two alone
 predictions/, truth/ a label map for every test image, for segments
 training.jsonl       the training log
 backbone/            the backbone after fine-tuning, where the task fine-tunes
@@ -163,7 +164,7 @@ class _Transfer:
         running.predict(folder)
         if not self.processes.leads:
             return ()
-        if kind.FINE_TUNES:
+        if kind.fine_tunes(config):
             provenance = {"task": step.plugin, "step": step.fingerprint, **step.inputs}
             place = folder / backbones.FOLDER
             place.mkdir()

@@ -36,15 +36,16 @@ episodes.
 """
 
 TRUTH = "truth.json"
-"""The objects of the test images, beside detections; the classes of their pixels, beside segments.
+"""The objects of the test images, beside detections; the classes of their pixels, beside segments;
+their landmarks, beside landmarks.
 """
 
 DIVERGED = "diverged"
 """The one metric, without a value, of a run on held-out images whose training could not go on."""
 
-Predicts = Literal["detections", "classes", "segments", "episodes"]
+Predicts = Literal["detections", "classes", "segments", "episodes", "landmarks"]
 """Boxes with classes and scores; the classes of each image, best first; the class of each pixel;
-the classes of the images of each episode, among those of the episode.
+the classes of the images of each episode, among those of the episode; named points.
 """
 
 
@@ -123,7 +124,8 @@ class Task(ABC):
     Attributes:
         TRAINS: Whether there is anything to train; where not, its configuration has no
             ``training``, and nobody asks for batches.
-        FINE_TUNES: Whether the backbone's weights are trained, too.
+        FINE_TUNES: Whether the backbone's weights are trained, too; a task that leaves it to a
+            setting says it in :meth:`fine_tunes`.
         PREDICTS: What the prediction file holds.
         NEW_CLASSES: Whether no class of the test split may be one of the training split; else both
             must have the same.
@@ -175,6 +177,11 @@ class Task(ABC):
         Raises:
             InputError: A file is missing, not readable, or does not belong to the other.
         """
+
+    @classmethod
+    def fine_tunes(cls, config: Any) -> bool:
+        """Says whether the backbone's weights are trained, too, under a configuration."""
+        return cls.FINE_TUNES
 
     @classmethod
     def score(cls, folder: Path, config: UntrainedConfig) -> tuple[Metric, ...]:

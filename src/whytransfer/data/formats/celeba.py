@@ -9,14 +9,16 @@ Landmarks stand in the files as whole pixels, counted from 0; the source gives t
 Identity and partition files are lines ``name value``; those of landmarks have a line with their
 count and a line of names first.
 
+MAFL's pictures are pictures of CelebA. What is trained here and tested on MAFL must leave both of
+its lists out (``exclude_lists``); a check counts how many the training split still has.
+
 Source: Liu et al., Deep Learning Face Attributes in the Wild, 2015, its archive's README;
 torchvision datasets/celeba.py for the layout.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,31 +33,26 @@ from whytransfer.data.format import (
     refuse,
     require_folder,
 )
-from whytransfer.data.images import image_size, is_image, read_image, unreadable
-from whytransfer.data.sample import Sample, Source, Split, Unannotated
+from whytransfer.data.formats._celeba import (
+    LAYOUTS,
+    MAFL_LISTS,
+    PIXEL_CENTRE,
+    POINTS,
+    FaceSource,
+    Layout,
+    bases,
+    differing,
+    mafl_list,
+    missing_images,
+    out_of_range,
+    rows,
+)
+from whytransfer.data.formats._lists import read_lines
+from whytransfer.data.images import unreadable
+from whytransfer.data.sample import Source, Split
 
-_LAYOUTS: dict[str, dict[str, str]] = {
-    "torchvision": {
-        "aligned": "img_align_celeba",
-        "wild": "img_celeba",
-        "identity": "identity_CelebA.txt",
-        "partition": "list_eval_partition.txt",
-        "aligned landmarks": "list_landmarks_align_celeba.txt",
-        "wild landmarks": "list_landmarks_celeba.txt",
-    },
-    "official": {
-        "aligned": "Img/img_align_celeba",
-        "wild": "Img/img_celeba",
-        "identity": "Anno/identity_CelebA.txt",
-        "partition": "Eval/list_eval_partition.txt",
-        "aligned landmarks": "Anno/list_landmarks_align_celeba.txt",
-        "wild landmarks": "Anno/list_landmarks_celeba.txt",
-    },
-}
-_FOLDERS = (".", "celeba", "CelebA")
-_POINTS = 5
 _TRAIN = 0
-_CORRECT = "correct the file"
+_SHOWN = 3
 
 
 class Config(FormatConfig):
@@ -67,74 +64,28 @@ class Config(FormatConfig):
         images: The aligned and cropped pictures, or those in the wild with landmarks of their own.
         test_partition: CelebA's partition that is the test split: 2 is its ``test``, 1 its ``val``.
         pixel_centre: What is added to a landmark's whole number of a pixel.
+        exclude_lists: Lists of pictures, a file's name per line, that the training split leaves
+            out, such as MAFL's. Under ``root`` unless absolute; which pictures they leave enters
+            the fingerprint, not where they lie.
     """
 
-    layout: Literal["torchvision", "official"] = "torchvision"
+    PLACES: ClassVar[frozenset[str]] = frozenset({"root", "exclude_lists"})
+
+    layout: Layout = "torchvision"
     images: Literal["aligned", "wild"] = "aligned"
     test_partition: Literal[1, 2] = 2
-    pixel_centre: float = assumed(
-        0.5, "landmarks are read as 0-based pixels, whose centres are taken", ge=-1, le=1
-    )
-
-
-@dataclass(frozen=True)
-class FaceSource(Unannotated):
-    """The pictures of one partition, in the order of the partition file.
-
-    Attributes:
-        folder: Where the pictures lie.
-        classes: Identities of the training partition.
-        names: File names.
-        labels: (N,) int64 index into ``classes``, -1 for a person who is not among them.
-        points: (N, 5, 2) int32 as in the file.
-        pixel_centre: What is added to them.
-        lists: The files that all this was read from.
-    """
-
-    folder: Path
-    classes: tuple[str, ...]
-    names: tuple[str, ...]
-    labels: NDArray[np.int64]
-    points: NDArray[np.int32]
-    pixel_centre: float
-    lists: tuple[Path, ...]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> Sample:
-        return Sample(read_image(self.path(index)), self.names[index], self.label(index))
-
-    def name(self, index: int) -> str:
-        """Returns the file's name."""
-        return self.names[index]
-
-    def path(self, index: int) -> Path:
-        """Returns the image's file."""
-        return self.folder / self.names[index]
-
-    def label(self, index: int) -> int | None:
-        """Returns the number of the identity, ``None`` for a person who is not in training."""
-        label = int(self.labels[index])
-        return None if label < 0 else label
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Returns (height, width) from the file's header."""
-        return image_size(self.path(index))
-
-    def landmarks(self, index: int) -> NDArray[np.float64]:
-        """Returns the eyes, the nose and the corners of the mouth, viewer's left first: (5, 2)."""
-        return np.asarray(self.points[index] + self.pixel_centre, dtype=np.float64)
-
-    def files(self) -> Iterator[Path]:
-        """Lists the text files and the images."""
-        yield from self.lists
-        yield from (self.folder / name for name in self.names)
+    pixel_centre: float = assumed(0.5, PIXEL_CENTRE, ge=-1, le=1)
+    exclude_lists: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Scan:
-    """The text files, read and checked: one row per picture that they all speak of."""
+    """The text files, read and checked: one row per picture that they all speak of.
+
+    Attributes:
+        excluded: Pictures that ``exclude_lists`` name.
+        in_mafl: Those that MAFL's lists name; ``None`` where the lists are not there.
+    """
 
     folder: Path
     lists: tuple[Path, ...]
@@ -142,7 +93,15 @@ class _Scan:
     identities: NDArray[np.int64]
     partitions: NDArray[np.int64]
     points: NDArray[np.int32]
+    excluded: NDArray[np.bool_]
+    in_mafl: NDArray[np.bool_] | None
     problems: tuple[InputError, ...]
+
+    @property
+    def trained(self) -> NDArray[np.bool_]:
+        """Says which pictures the training split has."""
+        kept: NDArray[np.bool_] = (self.partitions == _TRAIN) & ~self.excluded
+        return kept
 
 
 def open(config: Config, split: Split) -> Source:
@@ -172,13 +131,21 @@ def check(config: Config) -> Report:
         )
     unknown = int(np.count_nonzero(sources["test"].labels < 0))
     counts["test images of people not in training"] = unknown
-    counts["images of the partition left out"] = len(scan.names) - sum(map(len, sources.values()))
+    left_out = int(np.count_nonzero(scan.excluded & (scan.partitions == _TRAIN)))
+    used = sum(map(len, sources.values())) + left_out
+    counts["images of the partition left out"] = len(scan.names) - used
+    if config.exclude_lists:
+        counts["training images left out by exclude_lists"] = left_out
+    if scan.in_mafl is not None:
+        counts["training images that MAFL lists, too"] = int(
+            np.count_nonzero(scan.in_mafl & scan.trained)
+        )
     return Report("celeba", counts, distinct(problems))
 
 
 def recognise(path: Path) -> dict[str, Any] | None:
     """Returns the fields of ``Config`` if the folder has CelebA's lists in either layout."""
-    for layout, files in _LAYOUTS.items():
+    for layout, files in LAYOUTS.items():
         base = _base(path, layout)
         if base is not None:
             images = "aligned" if (base / files["aligned"]).is_dir() else "wild"
@@ -187,30 +154,30 @@ def recognise(path: Path) -> dict[str, Any] | None:
 
 
 def _base(root: Path, layout: str) -> Path | None:
-    files = _LAYOUTS[layout]
-    for folder in _FOLDERS:
-        base = root / folder if folder != "." else root
+    files = LAYOUTS[layout]
+    for base in bases(root):
         if (base / files["identity"]).is_file() and (base / files["partition"]).is_file():
             return base
     return None
 
 
 def _source(config: Config, scan: _Scan, split: Split) -> FaceSource:
-    trained = scan.partitions == _TRAIN
-    people = np.unique(scan.identities[trained])
+    people = np.unique(scan.identities[scan.trained])
     part = _TRAIN if split == "train" else config.test_partition
-    rows = np.flatnonzero(scan.partitions == part)
-    if not len(rows):
-        raise InputError(scan.lists[1], f"no picture of partition {part}", f"the {split} split")
-    identities = scan.identities[rows]
+    chosen = np.flatnonzero(scan.trained if split == "train" else scan.partitions == part)
+    if not len(chosen):
+        but = " but those of exclude_lists" if scan.excluded.any() and split == "train" else ""
+        found = f"no picture of partition {part}{but}"
+        raise InputError(scan.lists[1], found, f"the {split} split")
+    identities = scan.identities[chosen]
     places = np.minimum(np.searchsorted(people, identities), max(len(people) - 1, 0))
     labels = np.where(people[places] == identities, places, -1) if len(people) else places - 1
     return FaceSource(
         scan.folder,
         tuple(str(person) for person in people.tolist()),
-        tuple(scan.names[row] for row in rows),
+        tuple(scan.names[row] for row in chosen),
         labels.astype(np.int64),
-        scan.points[rows],
+        scan.points[chosen],
         config.pixel_centre,
         scan.lists,
     )
@@ -219,7 +186,7 @@ def _source(config: Config, scan: _Scan, split: Split) -> FaceSource:
 def _scan(config: Config) -> _Scan:
     require_folder(config.root)
     base = _base(config.root, config.layout)
-    files = _LAYOUTS[config.layout]
+    files = LAYOUTS[config.layout]
     if base is None:
         raise InputError(
             config.root, f"holds no {files['identity']} and {files['partition']}",
@@ -235,24 +202,53 @@ def _scan(config: Config) -> _Scan:
         base / files[f"{config.images} landmarks"],
     )
     problems: list[InputError] = []
-    identity = _rows(lists[0], 1, problems)
-    partition = _rows(lists[1], 1, problems)
-    points = _rows(lists[2], 2 * _POINTS, problems, headed=True)
+    identity = rows(lists[0], 1, problems)
+    partition = rows(lists[1], 1, problems)
+    points = rows(lists[2], 2 * POINTS, problems, headed=True)
     for file, values, low, high in ((lists[0], identity, 1, None), (lists[1], partition, 0, 2)):
-        problems += _out_of_range(file, values, low, high)
-    for file, rows in ((lists[0], identity), (lists[2], points)):
-        problems += _differing(lists[1], partition, file, rows)
-    problems += _missing_images(folder, lists[1], partition)
+        problems += out_of_range(file, values, low, high)
+    for file, listed in ((lists[0], identity), (lists[2], points)):
+        problems += differing(lists[1], partition, file, listed)
+    problems += missing_images(folder, lists[1], partition)
     names = tuple(name for name in partition if name in identity and name in points)
+    excluded = _excluded(config, names, problems)
     return _Scan(
         folder,
         lists,
         names,
         np.array([identity[name][0] for name in names], dtype=np.int64),
         np.array([partition[name][0] for name in names], dtype=np.int64),
-        np.array([points[name] for name in names], dtype=np.int32).reshape(-1, _POINTS, 2),
+        np.array([points[name] for name in names], dtype=np.int32).reshape(-1, POINTS, 2),
+        np.array([name in excluded for name in names], dtype=bool),
+        _in_mafl(config.root, base, names),
         tuple(problems),
     )
+
+
+def _excluded(config: Config, names: tuple[str, ...], problems: list[InputError]) -> set[str]:
+    """Returns the names that ``exclude_lists`` hold; one that is no picture is a problem."""
+    known, found = set(names), set[str]()
+    for listing in (config.root / name for name in config.exclude_lists):
+        lines = read_lines(listing, "pictures to leave out")
+        strange = [f"{line.text} (line {line.number})" for line in lines if line.text not in known]
+        if strange:
+            shown = ", ".join(strange[:_SHOWN]) + (", ..." if len(strange) > _SHOWN else "")
+            problems.append(
+                InputError(
+                    listing, f"{len(strange)} of {len(lines)} names are not CelebA's: {shown}",
+                    "files of CelebA, one per line", "give the list that belongs to these pictures",
+                )
+            )  # fmt: skip
+        found.update(line.text for line in lines)
+    return found
+
+
+def _in_mafl(root: Path, base: Path, names: tuple[str, ...]) -> NDArray[np.bool_] | None:
+    lists = [path for split in MAFL_LISTS if (path := mafl_list(root, base, split)).is_file()]
+    if not lists:
+        return None
+    listed = {line.text for path in lists for line in read_lines(path, "MAFL's pictures")}
+    return np.array([name in listed for name in names], dtype=bool)
 
 
 def _remedy(root: Path) -> str:
@@ -260,76 +256,3 @@ def _remedy(root: Path) -> str:
     if here is not None:
         return f"set layout: {here['layout']}"
     return other_level(root, recognise) or "set layout:, or add the files"
-
-
-def _rows(
-    file: Path, num_values: int, problems: list[InputError], headed: bool = False
-) -> dict[str, tuple[int, ...]]:
-    """Reads lines of a name and whole numbers; with a header, the count and the names come first.
-
-    Raises:
-        InputError: The file is missing or is no text.
-    """
-    lines = _lines(file)
-    first = 2 if headed else 0
-    rows: dict[str, tuple[int, ...]] = {}
-    for number, line in enumerate(lines[first:], start=first + 1):
-        name, *texts = line.split() or [""]
-        where = f"{file}, line {number}"
-        try:
-            values = tuple(int(text) for text in texts)
-        except ValueError:
-            values = ()
-        if len(values) != num_values:
-            wanted = f"a file's name and {num_values} whole number{'s'[: num_values > 1]}"
-            problems.append(InputError(where, f"is {line[:80]!r}", wanted, _CORRECT))
-        elif name in rows:
-            problems.append(InputError(where, f"names {name} twice", "unique names", _CORRECT))
-        else:
-            rows[name] = values
-    if headed and (not lines or lines[0].strip() != str(len(lines) - first)):
-        found = f"says {lines[0].strip()!r}" if lines else "is not there"
-        wanted = f"the count of the lines that follow the names, {max(len(lines) - first, 0)}"
-        problems.append(InputError(f"{file}, line 1", found, wanted, _CORRECT))
-    return rows
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(file, "no such file", "CelebA's list", "add it") from None
-    except (UnicodeDecodeError, OSError) as error:
-        raise InputError(file, f"can't be read ({error})", "a text file") from None
-    return text.rstrip().splitlines()
-
-
-def _out_of_range(
-    file: Path, rows: Mapping[str, Sequence[int]], low: int, high: int | None
-) -> Iterator[InputError]:
-    for name, (value, *_) in rows.items():
-        if value < low or (high is not None and value > high):
-            wanted = f"at least {low}" if high is None else f"{low} to {high}"
-            yield InputError(f"{file}, {name}", f"found {value}", wanted, _CORRECT)
-
-
-def _differing(
-    one_file: Path, one: Mapping[str, Any], other_file: Path, other: Mapping[str, Any]
-) -> Iterator[InputError]:
-    """Yields the names that stand in one file alone."""
-    for here, names, there, others in (
-        (one_file, one, other_file, other),
-        (other_file, other, one_file, one),
-    ):
-        for name in names:
-            if name not in others:
-                todo = "add it there or take it out here"
-                yield InputError(here, f"names {name}, which is not in {there.name}", "", todo)
-
-
-def _missing_images(folder: Path, file: Path, names: Mapping[str, Any]) -> Iterator[InputError]:
-    present = {path.name for path in folder.iterdir() if is_image(path.name)}
-    for name in names:
-        if name not in present:
-            todo = "unpack the pictures again, or take the name out of all lists"
-            yield InputError(folder / name, f"no such file, but {file.name} names it", "", todo)

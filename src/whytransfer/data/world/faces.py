@@ -3,16 +3,17 @@
 An identity fixes shape and colour of a face; pose, light, expression, hair style, glasses,
 clothes and background vary from picture to picture. As in CelebA, the identities of ``train``,
 ``val`` and ``test`` differ, unless ``test_identities`` says otherwise, for a readout of identity.
+MAFL's two lists can be written beside it, of pictures from all three partitions.
 """
 
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from whytransfer.core.config import Config as _Config
 from whytransfer.core.streams import Stream
@@ -71,6 +72,9 @@ class Config(_Config):
         max_yaw: Largest turn of the head either way; 1 is about half a profile.
         layout: Where the files lie: torchvision's folder, or that of the official archive, which
             holds the uncropped pictures as well.
+        num_mafl_train: Pictures, of all partitions, that MAFL's training list names.
+        num_mafl_test: Others that its test list names; with 0 of either there are no lists. The
+            format ``mafl`` reads them, of the same files.
     """
 
     num_train: int = Field(1600, ge=1)
@@ -82,6 +86,23 @@ class Config(_Config):
     height_px: int = Field(109, ge=48, le=872)
     max_yaw: float = Field(0.5, ge=0, le=1)
     layout: Literal["torchvision", "official"] = "torchvision"
+    num_mafl_train: int = Field(0, ge=0)
+    num_mafl_test: int = Field(0, ge=0)
+
+    @property
+    def num_pictures(self) -> int:
+        """Counts the pictures of all partitions."""
+        return self.num_train + self.num_val + self.num_test
+
+    @model_validator(mode="after")
+    def _lists_can_be_filled(self) -> Self:
+        train, test, there = self.num_mafl_train, self.num_mafl_test, self.num_pictures
+        if bool(train) != bool(test) or train + test > there:
+            raise ValueError(
+                f"num_mafl_train {train} and num_mafl_test {test}: both or neither, and together "
+                f"at most the {there} pictures"
+            )
+        return self
 
 
 def dataset(config: Config) -> dict[str, Any]:
@@ -177,6 +198,18 @@ def write(root: Path, config: Config, seed: int) -> None:
             file = root / files[kind]
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
+    if config.num_mafl_test:
+        _write_mafl(root / files["mafl"], config, seed)
+
+
+def _write_mafl(folder: Path, config: Config, seed: int) -> None:
+    """Writes MAFL's lists of pictures that are drawn from all partitions, each list sorted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = 1 + Stream(seed, "world.faces.mafl").permutation(config.num_pictures)
+    ends = (config.num_mafl_train, config.num_mafl_train + config.num_mafl_test)
+    for name, numbers in zip(("training", "testing"), np.split(drawn, ends), strict=False):
+        text = "".join(f"{number:06d}.jpg\n" for number in sorted(numbers.tolist()))
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
 
 
 _LAYOUTS = {
@@ -187,6 +220,7 @@ _LAYOUTS = {
         "attributes": "celeba/list_attr_celeba.txt",
         "boxes": "celeba/list_bbox_celeba.txt",
         "aligned landmarks": "celeba/list_landmarks_align_celeba.txt",
+        "mafl": "celeba/MAFL",
     },
     "official": {
         "aligned": "Img/img_align_celeba",
@@ -197,6 +231,7 @@ _LAYOUTS = {
         "boxes": "Anno/list_bbox_celeba.txt",
         "aligned landmarks": "Anno/list_landmarks_align_celeba.txt",
         "wild landmarks": "Anno/list_landmarks_celeba.txt",
+        "mafl": "MAFL",
     },
 }
 
@@ -221,7 +256,7 @@ class _Lists:
 
     def __init__(self) -> None:
         self._rows: dict[str, list[str]] = {
-            kind: [] for kind in _LAYOUTS["official"] if kind not in ("aligned", "wild")
+            kind: [] for kind in _LAYOUTS["official"] if kind not in ("aligned", "wild", "mafl")
         }
 
     def add(self, name: str, part: int, face: RenderedFace, corner: list[int]) -> None:
