@@ -12,7 +12,7 @@ from whytransfer.data import dataset as module
 from whytransfer.data.dataset import from_spec, limited, look, made, parse_reference
 from whytransfer.data.format import ReadConfig
 
-KNOWN = "coco, imagefolder, images, places365, shards"
+KNOWN = "celeba, coco, imagefolder, images, mini_imagenet, places365, shards"
 
 
 def raises(*parts):
