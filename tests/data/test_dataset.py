@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from whytransfer.core.errors import InputError
+from whytransfer.core.plugins import names
 from whytransfer.data import dataset as module
 from whytransfer.data.dataset import from_spec, limited, look, made, parse_reference
 from whytransfer.data.format import ReadConfig
 
-KNOWN = "celeba, coco, imagefolder, images, mini_imagenet, places365, shards"
+KNOWN = ", ".join(names("format"))
 
 
 def raises(*parts):
