@@ -6,7 +6,7 @@ Both score the same 2,000 episodes (5 ways, 5 shots, 15 queries of a class) of t
 features: 12,000 of 512 numbers, 20 classes, as the novel classes of mini-ImageNet have. easyfsl
 takes one episode at a time, by its own ``evaluate_on_one_task``. Its prototypical networks rank by
 Euclidean distance and ours by the cosine; its SimpleShot ranks by the cosine, too, and must guess
-as ours does.
+as ours does. One thread each: the tensors of one episode are too small to share.
 """
 
 import importlib.util
@@ -69,7 +69,7 @@ def peer(name: str, found: Tensor, drawn: Episodes) -> float:
 
 
 def main() -> None:
-    options = parser(__doc__, rounds=9).parse_args()
+    options = parser(__doc__, rounds=9, threads=1).parse_args()
     torch.set_num_threads(options.threads)
     found, labels = features()
     names = tuple(map(str, range(NUM_CLASSES)))
