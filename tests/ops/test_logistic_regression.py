@@ -33,7 +33,8 @@ def test_it_is_scikit_learns(inverse_penalty, kind, tolerance):
     here = oracle.logistic_loss(values, labels, weight, bias, inverse_penalty)
     assert here == pytest.approx(theirs, abs=1e-4)
     assert ours.loss == pytest.approx(here, abs=1e-5)
-    assert ours.largest_gradient <= 2 * tolerance
+    assert ours.converged
+    assert ours.largest_gradient <= (2 * tolerance if kind == torch.float64 else 1e-2)
     best, second = ours.logits(given).topk(2).values.T
     clear = (best - second).numpy() > (0 if kind == torch.float64 else 0.01)
     assert clear.mean() > 0.85
@@ -73,5 +74,6 @@ def test_blocks_and_starts_change_where_it_ends_by_little(monkeypatch):
 def test_it_says_where_it_was_cut_short():
     values, labels = (torch.from_numpy(array) for array in problem())
     found = fit_logistic(values, labels, 5, 100.0, max_iterations=2)
+    assert not found.converged
     assert found.largest_gradient > 1e-5
     assert found.evaluations <= 8

@@ -33,6 +33,7 @@ class Logistic:
         loss: What was minimised, at its minimum.
         largest_gradient: Of the loss there, by size.
         evaluations: How often loss and gradient were computed.
+        converged: Whether it ended by itself, not because it was cut short.
     """
 
     weight: Tensor
@@ -40,6 +41,7 @@ class Logistic:
     loss: float
     largest_gradient: float
     evaluations: int
+    converged: bool
 
     def logits(self, features_ND: Tensor) -> Tensor:
         """Returns the logits (N, K)."""
@@ -65,7 +67,7 @@ def fit_logistic(
         inverse_penalty: C; a large one penalises little.
         start: Where to begin; zeros where not given.
         max_iterations: Of L-BFGS.
-        tolerance: Ends where no entry of the gradient is larger.
+        tolerance: Ends where no entry of the gradient is larger, or the loss falls no more.
     """
     problem = _Problem(features_ND, labels_N, num_classes, inverse_penalty)
     if start is None:
@@ -81,12 +83,21 @@ def fit_logistic(
         objective, first, jac=True, method="L-BFGS-B",
         options={
             "maxiter": max_iterations, "maxfun": 2 * max_iterations, "gtol": tolerance,
-            "ftol": 64 * np.finfo(np.float64).eps, "maxls": _LINE_SEARCH,
+            "ftol": _smallest_fall(features_ND.dtype), "maxls": _LINE_SEARCH,
         },
     )  # fmt: skip
     weight, bias = problem.parts(torch.from_numpy(found.x).to(features_ND))
     gradient = float(np.abs(found.jac).max())
-    return Logistic(weight, bias, float(found.fun), gradient, int(found.nfev))
+    cut_short = found.status == 1
+    return Logistic(weight, bias, float(found.fun), gradient, int(found.nfev), not cut_short)
+
+
+def _smallest_fall(kind: torch.dtype) -> float:
+    """Returns the relative fall of the loss in one iteration below which a fit ends.
+
+    In float64 scikit-learn's; a loss of float32 logits is not known to more than their last bit.
+    """
+    return 64 * torch.finfo(kind).eps if kind == torch.float64 else torch.finfo(kind).eps
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ class Config(KeptConfig):
         held_out: Share of the training images that the best of them is chosen on.
         standardise: Scale each feature by its mean and standard deviation over the training images.
         max_iterations: Of every fit.
-        tolerance: A fit ends where no entry of the mean loss's gradient is larger.
+        tolerance: A fit ends where no entry of the mean loss's gradient is larger, or the loss
+            falls no more.
     """
 
     inverse_penalties: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = assumed(
@@ -95,10 +96,10 @@ class Task(KeptReadout):
             train, labels, len(self.setting.train.classes), inverse_penalty, start=start,
             max_iterations=self.config.max_iterations, tolerance=self.config.tolerance,
         )  # fmt: skip
-        if found.largest_gradient > self.config.tolerance:
+        if not found.converged:
             _log.warning(
-                "C = %g: after %d evaluations the gradient is still %.1g",
-                inverse_penalty, found.evaluations, found.largest_gradient,
+                "C = %g: cut short by max_iterations, the gradient is still %.1g",
+                inverse_penalty, found.largest_gradient,
             )  # fmt: skip
         return found
 
