@@ -4,18 +4,23 @@
     python benchmarks/parity.py --figure docs/images/parity.svg
 
 MoCo v2 on the world's things (ResNet-10, 16 channels wide, 32 pixels, batch 32, 512 keys), 300
-steps, 3 seeds. The plain run has none of the optimisations; each other run has one of them, the
-last one all that ``auto`` settles on. Curves are means over windows of 20 steps. ``inside`` is the
+steps, 3 seeds. The plain run has none of the optimisations: its views are made by PIL, from the
+same parameters, its BatchNorm groups are split and put together, its momentum and optimiser are
+loops over parameters, its loss holds all logits. Each other run has one optimisation, the last one
+all that ``auto`` settles on (compilation is not among them). Curves are means over windows of 20
+steps. ``inside`` is the
 share of a variant's curve (mean over the seeds) that lies between the lowest and the highest of the
 plain run's seeds.
 """
 
 import argparse
+import importlib.util
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,6 +31,8 @@ from _interleaved import parser, report
 from _moco import Case, config
 from numpy.typing import NDArray
 
+import whytransfer.pretrain.parts.discrimination
+import whytransfer.pretrain.views
 import whytransfer.train.norm
 import whytransfer.train.state
 from whytransfer.core.processes import ALONE
@@ -77,23 +84,45 @@ def _naive_loss() -> AbstractContextManager[object]:
     return mock.patch.object(contrasts, "contrastive_loss", naive)
 
 
-@contextmanager
-def _all_plain() -> Iterator[None]:
-    with _plain_sgd(), _split_and_cat(), _naive_loss():
-        yield
+def _followed_in_a_loop() -> AbstractContextManager[object]:
+    """Trains with a momentum encoder whose parameters are moved one after the other."""
+
+    @torch.no_grad()
+    def follow(follower: torch.nn.Module, leader: torch.nn.Module, momentum: float) -> None:
+        for slow, fast in zip(follower.parameters(), leader.parameters(), strict=True):
+            slow.data = slow.data * momentum + fast.data * (1.0 - momentum)
+
+    return mock.patch.object(whytransfer.pretrain.parts.discrimination, "follow", follow)
+
+
+def _pil_views() -> AbstractContextManager[object]:
+    """Trains on views that PIL and torchvision make: what the tests hold ours against."""
+    file = Path(__file__).parents[1] / "tests" / "oracles" / "views.py"
+    spec = importlib.util.spec_from_file_location("views_oracle", file)
+    assert spec is not None and spec.loader is not None
+    oracle = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(oracle)
+    return mock.patch.object(whytransfer.pretrain.views, "apply_view", oracle.view)
+
+
+_PLAIN_FORMS = {
+    "views by OpenCV": _pil_views,
+    "fused SGD": _plain_sgd,
+    "momentum in one call": _followed_in_a_loop,
+    "grouped BatchNorm in slices": _split_and_cat,
+    "loss in chunks": _naive_loss,
+}
+"""Optimisation → what puts its plain form in its place."""
 
 
 @contextmanager
-def _except(*kept: Context) -> Iterator[None]:
-    """Leaves away those plain forms that are not kept."""
-    contexts = [context() for context in kept]
-    for context in contexts:
-        context.__enter__()
-    try:
+def _plain_but(*optimised: str) -> Iterator[None]:
+    """Puts every plain form in its place but those."""
+    with ExitStack() as stack:
+        for name, plain in _PLAIN_FORMS.items():
+            if name not in optimised:
+                stack.enter_context(plain())
         yield
-    finally:
-        for context in reversed(contexts):
-            context.__exit__(None, None, None)
 
 
 @dataclass(frozen=True)
@@ -106,7 +135,7 @@ class Variant:
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
-    context: Context = _all_plain
+    context: Context = _plain_but
 
 
 def _training(**values: str) -> dict[str, Any]:
@@ -117,9 +146,7 @@ VARIANTS = {
     "plain": Variant(),
     "bfloat16": Variant(_training(precision="bf16-mixed")),
     "channels_last": Variant(_training(memory_format="channels_last")),
-    "fused SGD": Variant(context=lambda: _except(_split_and_cat, _naive_loss)),
-    "grouped BatchNorm in slices": Variant(context=lambda: _except(_plain_sgd, _naive_loss)),
-    "loss in chunks": Variant(context=lambda: _except(_plain_sgd, _split_and_cat)),
+    **{name: Variant(context=partial(_plain_but, name)) for name in _PLAIN_FORMS},
     "photometry on the device": Variant({"applier": "device"}),
     "all together": Variant(
         {**_training(precision="auto", memory_format="auto"), "applier": "auto"}, nullcontext

@@ -1,6 +1,7 @@
 import json
 import pickle
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -67,6 +68,14 @@ class TestReading:
         report = coco.check(Config(root=root))
         assert report.counts["train objects without area, left out"] == 1
         assert report.problems == ()
+
+    def test_the_order_of_rows_moves_nothing(self, layout):
+        root = layout("coco")
+        before = coco.open(Config(root=root), "train")
+        change(root, lambda content: content["images"].reverse())
+        after = coco.open(Config(root=root), "train")
+        assert [after.name(i) for i in range(4)] == [before.name(i) for i in range(4)]
+        assert np.array_equal(after.objects(3).boxes_xyxy, before.objects(3).boxes_xyxy)
 
 
 class TestMasks:
@@ -245,6 +254,16 @@ def test_check_finds_everything_at_once(layout):
     ]  # fmt: skip
     assert report.counts["train images without objects"] == 1
     assert report.counts["test images"] == 2
+
+
+def test_check_finds_splits_that_share_images_and_training_without_a_box(layout):
+    root = layout("coco")
+    shutil.copyfile(root / "train2017/china.jpg", root / "val2017/rocket.jpg")
+    problems = coco.check(Config(root=root)).problems
+    assert any("test images are trained on: rocket.jpg as china.jpg" in str(p) for p in problems)
+    change(root, lambda content: content.update(annotations=[]))
+    problems = coco.check(Config(root=root)).problems
+    assert any("no box in any of the 4 training images" in str(p) for p in problems)
 
 
 def test_recognise(layouts, layout):

@@ -169,9 +169,12 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("damage", "parts"),
         [
-            (lambda p, a: Image.fromarray(a[:, :, 2].astype(np.uint8)).save(p), ("8 bits and 1",)),
-            (lambda p, a: cv2.imwrite(str(p), a.astype(np.uint8)), ("8 bits and 3", "16 bits")),
-            (lambda p, a: cv2.imwrite(str(p), a[:, :, 2]), ("16 bits and 1 channel;", "three")),
+            (
+                lambda p, a: Image.fromarray(a[:, :, 2].astype(np.uint8)).save(p),
+                ("8 bits and",),
+            ),
+            (lambda p, a: cv2.imwrite(str(p), a.astype(np.uint8)), ("8 bits and three", "16 bits")),
+            (lambda p, a: cv2.imwrite(str(p), a[:, :, 2]), ("16 bits and one channel;", "three")),
             (lambda p, a: cv2.imwrite(str(p), a + np.uint16(30)), ("class number", "0 to 22")),
             (lambda p, a: cv2.imwrite(str(p), a[:32]), ("is 96×32 px", "96×64 px")),
             (lambda p, a: p.write_bytes(b"\x89PNG"), ("can't be decoded",)),

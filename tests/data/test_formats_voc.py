@@ -1,5 +1,6 @@
 import pickle
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -70,6 +71,12 @@ class TestReading:
         source = voc.open(config, "train")
         assert [source.name(i) for i in range(len(source))] == [*TEST, *TRAIN]
 
+    def test_the_order_of_lines_in_a_set_moves_nothing(self, layout):
+        root = layout("voc")
+        (root / "VOC2007/ImageSets/Main/trainval.txt").write_text("\n".join(reversed(TRAIN)) + "\n")
+        source = voc.open(Config(root=root), "train")
+        assert [source.name(i) for i in range(len(source))] == sorted(TRAIN)
+
     def test_a_box_one_pixel_too_large_is_clipped(self, layout):
         root = layout("voc")
         rewrite(root, "astronaut", [("person", (0, 1, 513, 512), 0)])
@@ -112,6 +119,57 @@ class TestReading:
             "Annotations/flower.xml", "Annotations/rocket.xml", "ImageSets/Main/test.txt",
             "JPEGImages/flower.jpg", "JPEGImages/rocket.jpg",
         ]  # fmt: skip
+
+
+class TestYears:
+    """2007, 2012 and both as one split; the same names in both years stay apart."""
+
+    @pytest.fixture
+    def devkit(self, layout):
+        root = layout("voc")
+        later = root / "VOC2012"
+        shutil.copytree(root / "VOC2007", later)
+        (later / "ImageSets/Main/trainval.txt").write_text("chelsea\ncoffee\n")
+        (later / "ImageSets/Main/val.txt").write_text("coffee\n")
+        (later / "ImageSets/Main/test.txt").unlink()
+        return root
+
+    def test_the_union_is_one_split_of_unique_names(self, devkit):
+        config = Config(root=devkit, train=("2007_trainval", "2012_trainval"))
+        source, test = voc.open(config, "train"), voc.open(config, "test")
+        names = [source.name(i) for i in range(len(source))]
+        assert names == [f"2007/{name}" for name in TRAIN] + ["2012/chelsea", "2012/coffee"]
+        assert [test.name(i) for i in range(len(test))] == list(TEST)  # one year: plain names
+        assert source.path(1) == devkit / "VOC2007/JPEGImages/chelsea.jpg"
+        assert source.path(4) == devkit / "VOC2012/JPEGImages/chelsea.jpg"
+        assert np.array_equal(source.objects(1).boxes_xyxy, source.objects(4).boxes_xyxy)
+        listed = {path.name for path in source.files() if path.suffix == ".txt"}
+        assert len(source) == 6 and listed == {"trainval.txt"}
+
+    def test_2012_alone(self, devkit):
+        config = Config(root=devkit, train=("2012_trainval",), test=("2012_val",))
+        assert [voc.open(config, "train").name(i) for i in range(2)] == ["chelsea", "coffee"]
+        assert voc.open(config, "test").name(0) == "coffee"
+
+    def test_an_image_of_two_sets_of_a_year_is_listed_twice(self, devkit):
+        config = Config(root=devkit, train=("2012_trainval", "2012_val"))
+        with raises("lists coffee twice"):
+            voc.open(config, "train")
+
+    def test_a_year_that_is_not_there(self, devkit):
+        config = Config(root=devkit, train=("2007_trainval", "2011_trainval"))
+        with raises("no folder VOC2011"):
+            voc.open(config, "train")
+
+    def test_copies_of_test_images_among_the_other_years(self, devkit):
+        images = devkit / "VOC2012/JPEGImages"
+        shutil.copyfile(devkit / "VOC2007/JPEGImages/rocket.jpg", images / "chelsea.jpg")
+        shutil.copyfile(
+            devkit / "VOC2007/Annotations/rocket.xml", devkit / "VOC2012/Annotations/chelsea.xml"
+        )
+        config = Config(root=devkit, train=("2007_trainval", "2012_trainval"))
+        (problem,) = voc.check(config).problems
+        assert "1 test images are trained on: rocket as 2012/chelsea" in str(problem)
 
 
 class TestRefusals:
@@ -187,6 +245,18 @@ class TestRefusals:
         path.write_text("<labels/>")
         with raises(path, "holds <labels>", "<annotation>"):
             voc.open(Config(root=root), "train")
+
+    def test_annotation_of_another_image(self, layout):
+        root = layout("voc")
+        path = root / "VOC2007/Annotations/coffee.xml"
+        text = path.read_text()
+        path.write_text(text.replace("<annotation>", "<annotation><filename>china.jpg</filename>"))
+        with raises(path, "it is of the image china", "the annotation of coffee"):
+            voc.open(Config(root=root), "train")
+        for harmless in ("coffee.png", "IMG_0017.jpg", ""):
+            named = f"<annotation><filename>{harmless}</filename>"
+            path.write_text(text.replace("<annotation>", named))
+            assert len(voc.open(Config(root=root), "train")) == 4
 
     def test_class_that_is_not_in_the_list(self, layout):
         root = layout("voc")
@@ -268,6 +338,18 @@ class TestCheck:
         ):
             assert part in text
         assert text.count("\n") == 3
+
+    def test_splits_that_share_images(self, layout):
+        root = layout("voc")
+        (root / "VOC2007/ImageSets/Main/test.txt").write_text("flower\nrocket\nchelsea\n")
+        (problem,) = voc.check(Config(root=root)).problems
+        assert "1 test images are trained on: chelsea; expected splits apart" in str(problem)
+
+    def test_no_box_in_the_training_split(self, layout):
+        root = layout("voc")
+        (root / "VOC2007/ImageSets/Main/trainval.txt").write_text("china\n")
+        (problem,) = voc.check(Config(root=root)).problems
+        assert "no box in any of the 1 training images" in str(problem)
 
 
 class TestRecognise:

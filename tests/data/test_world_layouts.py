@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 
 from whytransfer.core.store import Store
 from whytransfer.data import stage
-from whytransfer.data.formats import coco, imagefolder
+from whytransfer.data.formats import coco, imagefolder, voc
 from whytransfer.data.make import configure
 from whytransfer.data.world import crowds, things
 from whytransfer.data.world._coco import run_lengths, segmentation
@@ -132,3 +132,49 @@ def test_what_the_store_made_is_opened_in_the_layout_that_it_has(tmp_path):
         dataset = stage.dataset(artifact)
         assert dataset.format == layout and artifact.record["images"].value == 20
         assert len(dataset.open("train")) == 12 and len(dataset.open("test")) == 8
+
+
+BOTH_YEARS = crowds.Config(**CROWDS, num_train_2012=9)
+
+
+@pytest.fixture(scope="module")
+def years(tmp_path_factory):
+    root = tmp_path_factory.mktemp("years")
+    crowds.write(root, BOTH_YEARS, 0)
+    return root
+
+
+class TestYears:
+    """Crowds in VOC's layout with a second year beside the first."""
+
+    def source(self, root, split="train", **fields):
+        spec = {**crowds.dataset(BOTH_YEARS), **fields}
+        config = {key: value for key, value in spec.items() if key != "format"}
+        return voc.open(voc.Config(root=root, **config), split)
+
+    def test_the_dataset_is_the_union(self, years):
+        train, test = self.source(years), self.source(years, "test")
+        assert (len(train), len(test)) == (12 + 9, 8)
+        names = [train.name(i) for i in range(len(train))]
+        assert names[0] == "2007/000001" and names[-1] == "2012/2012_000009"
+        assert test.name(0) == "000013"
+        assert len(self.source(years, train=["2007_trainval"])) == 12
+        assert len(self.source(years, train=["2012_train"])) == 5
+        fields = crowds.dataset(BOTH_YEARS)
+        config = {key: value for key, value in fields.items() if key != "format"}
+        assert voc.check(voc.Config(root=years, **config)).problems == ()
+
+    def test_the_first_year_is_the_same_without_the_second(self, years, tmp_path):
+        crowds.write(tmp_path / "one", crowds.Config(**CROWDS), 0)
+        for file in sorted((tmp_path / "one/VOC2007").rglob("*.*")):
+            beside = years / file.relative_to(tmp_path / "one")
+            assert file.read_bytes() == beside.read_bytes(), file.name
+        assert crowds.dataset(crowds.Config(**CROWDS)) == crowds.DATASET
+
+    def test_no_picture_stands_in_both(self, years):
+        files = sorted(years.rglob("*.jpg"))
+        assert len({file.read_bytes() for file in files}) == len(files) == 12 + 8 + 9
+
+    def test_coco_has_no_years(self):
+        with pytest.raises(ValueError, match="num_train_2012 goes with layout: voc"):
+            crowds.Config(layout="coco", num_train_2012=3)

@@ -48,6 +48,17 @@ class TestVocRules:
         assert ap(half, truth, "coco101")[0] == percent(1, 1)
         assert ap(detections_of((0, 0, 0.9, (0, 0, 10, 6))), truth)[:2].tolist() == [100, 100]
 
+    @pytest.mark.parametrize(("rows", "passed"), [(3, 5), (4, 10)])
+    def test_exactly_the_threshold_is_not_enough_at_any_of_them(self, rows, passed):
+        # 3 of 4 rows are .75, which is more than .70 and not more than .75.
+        truth = truth_of((0, 0, (0, 0, 10, 4)))
+        found = detections_of((0, 0, 0.9, (0, 0, 10, rows)))
+        assert ap(found, truth).tolist() == [100] * passed + [0] * (10 - passed)
+        by_coco = passed + (rows == 3)
+        assert ap(found, truth, "coco101").tolist() == [percent(1, 1)] * by_coco + [0] * (
+            10 - by_coco
+        )
+
     def test_pixels_are_inclusive(self):
         # 1-based (1, 1, 1, 1): without the extra pixel neither box would have an area.
         truth = truth_of((0, 0, (0, 0, 1, 1)))
@@ -86,6 +97,32 @@ class TestVocRules:
         truth = truth_of((1, 0, SQUARE), num_images=2)
         tied = detections_of((1, 0, 0.9, SQUARE), (0, 0, 0.9, FAR))
         assert ap(tied, truth)[0] == percent(1, 2)
+
+    def test_ties_across_images_are_in_the_order_of_images_then_rows(self):
+        # .9001 and .9004 are both written as .900: the image decides, not the row or the score.
+        truth = truth_of((0, 0, SQUARE), (1, 0, SQUARE), num_images=2)
+        found = detections_of((1, 0, 0.9004, FAR), (0, 0, 0.9001, SQUARE), (1, 0, 0.9002, SQUARE))
+        matches = voc_matches(found, truth)
+        assert matches.image.tolist() == [0, 1, 1]
+        assert matches.row.tolist() == [1, 0, 2]
+        # Right, wrong, right: as if the scores had fallen in this order.
+        assert ap(found, truth)[0] == percent(6 + 5 * 2 / 3, 11)
+        # Without the rounding the wrong one would come first.
+        apart = detections_of((1, 0, 0.92, FAR), (0, 0, 0.9, SQUARE), (1, 0, 0.91, SQUARE))
+        assert ap(apart, truth)[0] == percent(2 / 3, 1)
+
+    def test_a_class_of_difficult_objects_alone_has_no_value(self):
+        truth = truth_of((0, 0, SQUARE), (0, 1, FAR), difficult=[0], num_classes=2)
+        found = detections_of((0, 0, 0.9, SQUARE), (0, 1, 0.9, FAR))
+        result = average_precision(voc_matches(found, truth), metric="voc07")
+        assert np.isnan(result[0]).all()
+        assert summary(result)["AP"] == percent(1, 1)  # of the other class alone
+
+    def test_recall_counts_ordinary_objects_only(self):
+        truth = truth_of((0, 0, SQUARE), (0, 0, FAR), (0, 0, (80, 80, 90, 90)), difficult=[2])
+        found = detections_of((0, 0, 0.9, SQUARE))
+        assert ap(found, truth, "voc12")[0] == percent(1, 2)
+        assert voc_matches(found, truth).positives.tolist() == [[2]]
 
     def test_scores_rank_across_images(self):
         truth = truth_of((0, 0, SQUARE), (1, 0, SQUARE), num_images=2)

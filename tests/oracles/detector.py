@@ -1,6 +1,12 @@
-"""Faster R-CNN's parts, slow and plain: loops over single boxes in 64-bit floats."""
+"""Faster R-CNN's parts, slow and plain: loops over single boxes in 64-bit floats.
+
+At the end one training step of all of them, composed; it is given the map that the backbone made,
+the sampled rows, and a function that runs the backbone's last stage.
+"""
 
 import math
+
+import numpy as np
 
 
 def anchors(sizes, ratios, height, width, stride):
@@ -169,3 +175,133 @@ def roi_align(feature, box, pooled, scale):
             ]
             result.append(sum(points) / len(points))
     return result
+
+
+def conv3x3(feature, weight, bias):
+    """(C, H, W) with one row of zeros around it, cell by cell."""
+    channels, height, width = feature.shape
+    padded = np.zeros((channels, height + 2, width + 2))
+    padded[:, 1:-1, 1:-1] = feature
+    result = np.empty((len(weight), height, width))
+    for row in range(height):
+        for column in range(width):
+            patch = padded[:, row : row + 3, column : column + 3]
+            result[:, row, column] = [(kernel * patch).sum() for kernel in weight] + bias
+    return result
+
+
+def linear(vector, weight, bias):
+    return [float((row * vector).sum() + shift) for row, shift in zip(weight, bias, strict=True)]
+
+
+def proposal_head(feature, weights):
+    """Logits and deltas in the order of the anchors: cells row by row, those of a cell together."""
+    hidden = np.maximum(conv3x3(feature, *weights["conv"]), 0)
+    layers = [weights["objectness"], weights["deltas"]]
+    logits, deltas = [], []
+    for row in range(hidden.shape[1]):
+        for column in range(hidden.shape[2]):
+            cell = hidden[:, row, column]
+            objectness, codes = (linear(cell, w[:, :, 0, 0], b) for w, b in layers)
+            logits += objectness
+            deltas += [tuple(codes[4 * k : 4 * k + 4]) for k in range(len(objectness))]
+    return logits, deltas
+
+
+def batch_norm(rows, weight, bias, eps=1e-5):
+    """(R, C, H, W) normalised by the statistics of all rows: two passes, channel by channel."""
+    result = np.empty_like(rows)
+    for channel in range(rows.shape[1]):
+        values = rows[:, channel]
+        mean = values.sum() / values.size
+        variance = ((values - mean) ** 2).sum() / values.size
+        scale = weight[channel] / math.sqrt(variance + eps)
+        result[:, channel] = (values - mean) * scale + bias[channel]
+    return result
+
+
+def padded_cells(sizes, together, height, width, stride):
+    """Per image, the cells (row * width + column) that it and the images padded with it have."""
+    result = []
+    for n in range(len(sizes)):
+        start = n // together * together
+        group = sizes[start : start + together]
+        high, wide = max(h for h, _ in group), max(w for _, w in group)
+        result.append(
+            [
+                row * width + column
+                for row in range(height)
+                for column in range(width)
+                if row * stride < high and column * stride < wide
+            ]
+        )
+    return result
+
+
+def c4_losses(features, scenes, weights, settings, draw, last_stage):
+    """The four losses of one step.
+
+    Args:
+        features: (N, C, H, W) the map.
+        scenes: Per image (size, boxes, labels).
+        weights: Name of a layer → (weight, bias).
+        settings: The numbers of the recipe.
+        draw: (kind, image, roles, count, fraction) → sampled rows: positives, negatives.
+        last_stage: (R, C, P, P) → (R, channels, P/2, P/2).
+    """
+    count, num_classes = len(scenes), settings["num_classes"]
+    height, width = features.shape[2:]
+    sizes = [size for size, _, _ in scenes]
+    stride = settings["stride"]
+    grid = anchors(settings["sizes"], settings["ratios"], height, width, stride)
+    per_cell = len(settings["sizes"]) * len(settings["ratios"])
+    cells = padded_cells(sizes, settings["together"], height, width, stride)
+    objectness, proposal_off = 0.0, 0.0
+    pooled, labels, regions, truths = [], [], [], []
+    for n, (size, boxes, classes) in enumerate(scenes):
+        all_logits, all_deltas = proposal_head(features[n], weights)
+        own = [cell * per_cell + k for cell in cells[n] for k in range(per_cell)]
+        logits, deltas, places = (
+            [column[i] for i in own] for column in (all_logits, all_deltas, grid)
+        )
+        pairs = assign(boxes, places, 0.3, 0.7, True)
+        roles = [role for _, role in pairs]
+        positives, negatives = draw("anchors", n, roles, settings["anchors_sampled"], 0.5)
+        rows = [*positives, *negatives]
+        objectness += objectness_loss(
+            [logits[i] for i in rows], [roles[i] for i in rows], settings["anchors_sampled"] * count
+        )
+        codes = [encode(boxes[pairs[i][0]], places[i], (1, 1, 1, 1)) for i in positives]
+        proposal_off += l1([deltas[i] for i in positives], codes)
+
+        found = propose(logits, deltas, places, size, *settings["limits"], 0.7)
+        candidates = [*found, *boxes]
+        pairs = assign(boxes, candidates, 0.5, 0.5, False)
+        roles = [role for _, role in pairs]
+        foreground, background = draw("regions", n, roles, settings["regions_sampled"], 0.25)
+        labels += [classes[pairs[i][0]] for i in foreground] + [num_classes] * len(background)
+        truths += [boxes[pairs[i][0]] for i in foreground] + [None] * len(background)
+        own_regions = [candidates[i] for i in (*foreground, *background)]
+        regions += own_regions
+        for box in own_regions:
+            maps = [
+                roi_align(channel.tolist(), box, settings["pooled"], 1 / stride)
+                for channel in features[n]
+            ]
+            pooled.append(np.array(maps).reshape(-1, settings["pooled"], settings["pooled"]))
+
+    read = batch_norm(last_stage(np.stack(pooled)), *weights["extra_norm"])
+    vectors = [np.array([channel.sum() / channel.size for channel in region]) for region in read]
+    scores = [linear(vector, *weights["classes"]) for vector in vectors]
+    offsets = [linear(vector, *weights["box_deltas"]) for vector in vectors]
+    off = 0.0
+    for row, (label, truth) in enumerate(zip(labels, truths, strict=True)):
+        if truth is not None:
+            code = encode(truth, regions[row], (10, 10, 5, 5))
+            off += l1([offsets[row][4 * label : 4 * label + 4]], [code])
+    return {
+        "loss_objectness": objectness,
+        "loss_proposal_boxes": proposal_off / (settings["anchors_sampled"] * count),
+        "loss_classes": cross_entropy(scores, labels),
+        "loss_boxes": off / len(labels),
+    }

@@ -3,6 +3,7 @@
 import pytest
 
 from whytransfer.core.store import Store
+from whytransfer.data.augmentation import ladder
 from whytransfer.data.make import configure, make
 from whytransfer.study import plan, shipped, spec
 
@@ -75,6 +76,16 @@ def test_the_tables_share_the_arms_that_are_the_same(tmp_path):
         for study, arm in named
     }
     assert len(found) == 1
+
+
+def test_the_arms_of_table_1_stand_on_the_rungs_of_the_ladder(tmp_path):
+    planned = plan.make(spec.read("table1_augmentation"), Store(tmp_path))
+    for family in ("supervised", "moco_v2"):
+        arms = {
+            rung: planned[f"pretrain/{family}_{rung}/seed0"].step.config.augmentation
+            for rung in ("f", "fr", "frc", "frcg", "frcgb")
+        }
+        assert arms == ladder(arms["frcgb"])
 
 
 def test_a_made_dataset_read_by_a_list_is_another_dataset(tmp_path):

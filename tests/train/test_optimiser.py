@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from whytransfer.core.errors import InputError
 from whytransfer.train.config import Sgd
-from whytransfer.train.optimiser import set_lr, sgd
+from whytransfer.train.optimiser import parameter_groups, set_lr, sgd
 
 
 def model(dtype=torch.float32):
@@ -70,3 +71,75 @@ def test_what_needs_no_gradient_is_left_alone():
     assert len(found) == 4 and not any(p is net[0].weight for p in found)
     with pytest.raises(ValueError, match="empty"):
         sgd(net.requires_grad_(False), Sgd(lr=0.1))
+
+
+class Nested(nn.Module):
+    """A trunk with a norm, two heads of like names, and a parameter of its own."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.scale = nn.Parameter(torch.ones(3, dtype=torch.float64))
+        self.trunk = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)).double()
+        self.head = nn.Linear(4, 2).double()
+        self.head2 = nn.Linear(4, 2).double()
+
+    def forward(self, x):
+        hidden = self.trunk(x * self.scale)
+        return self.head(hidden), self.head2(hidden)
+
+
+FACTORS = {"trunk": 0.1, "trunk.1": 2.0, "trunk.1.bias": 5.0, "head": 10.0}
+FACTOR_OF = {
+    "scale": 1.0, "trunk.0.weight": 0.1, "trunk.0.bias": 0.1, "trunk.1.weight": 2.0,
+    "trunk.1.bias": 5.0, "head.weight": 10.0, "head.bias": 10.0, "head2.weight": 1.0,
+    "head2.bias": 1.0,
+}  # fmt: skip
+
+
+def test_factors_equal_plain_arithmetic_with_the_longest_name_that_fits():
+    """Each parameter by itself: velocity 0.9 v + g, step by its own part of the learning rate."""
+    net = Nested()
+    config = Sgd(lr=0.05, momentum=0.9, weight_decay=0.1, norm_weight_decay=0.01)
+    optimiser = sgd(net, config, FACTORS)
+    weights = {name: p.detach().numpy().copy() for name, p in net.named_parameters()}
+    velocities = {name: np.zeros_like(weight) for name, weight in weights.items()}
+    for step in range(5):
+        set_lr(optimiser, 0.05 / (1 + step))
+        generator = torch.Generator().manual_seed(step)
+        images = torch.randn(6, 3, generator=generator, dtype=torch.float64)
+        optimiser.zero_grad()
+        sum(out.square().mean() for out in net(images)).backward()
+        gradients = {name: p.grad.numpy().copy() for name, p in net.named_parameters()}
+        optimiser.step()
+        for name, parameter in net.named_parameters():
+            decay = 0.01 if name.startswith("trunk.1.") else 0.1
+            velocities[name] = 0.9 * velocities[name] + gradients[name] + decay * weights[name]
+            weights[name] = weights[name] - FACTOR_OF[name] * 0.05 / (1 + step) * velocities[name]
+            np.testing.assert_allclose(parameter.detach().numpy(), weights[name], atol=1e-12)
+
+
+def test_groups_serve_any_optimiser():
+    net = Nested()
+    groups = parameter_groups(net, 0.1, 0.0, {"head": 3.0})
+    found = sorted((g["weight_decay"], g["lr_factor"], len(g["params"])) for g in groups)
+    assert found == [(0.0, 1.0, 2), (0.1, 1.0, 5), (0.1, 3.0, 2)]
+    adam = torch.optim.AdamW(groups, lr=1.0)
+    set_lr(adam, 0.5)
+    assert sorted(group["lr"] for group in adam.param_groups) == [0.5, 0.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("heads", r"lr_factors, name 'heads'.*one of scale, trunk, head, head2.*mean 'head'"),
+        ("trunk.2", r"name 'trunk.2': nothing of that name is trained.*such as trunk\.0\.weight"),
+        ("frozen", r"nothing of that name is trained"),
+        ("tr", r"nothing of that name is trained"),
+    ],
+)
+def test_a_name_that_fits_nothing_is_refused(name, message):
+    net = Nested()
+    net.frozen = nn.Linear(2, 2).requires_grad_(False)
+    with pytest.raises(InputError, match=message):
+        sgd(net, Sgd(lr=0.1), {"head": 2.0, name: 3.0})

@@ -46,26 +46,21 @@ def test_the_settings_are_mocos_and_what_the_paper_leaves_open_is_marked():
     assert voc.detector.masks is None  # VOC's detector has no mask head
     assert config.filter_empty and config.aspect_group == 2
     assert {a.field for a in assumptions(config)} >= {
-        "length", "training.steps", "training.schedule.milestones",
+        "recipe", "training.steps", "training.schedule.milestones",
         "training.schedule.warmup_steps",
     }  # fmt: skip
 
 
-def test_a_length_is_its_steps_and_milestones_where_they_are_not_given():
+def test_a_recipe_is_its_steps_and_milestones_where_they_are_not_given():
     def duration(**changes):
         training = resolve("coco_detection", changes, "test").training
         return training.steps, training.schedule.milestones
 
-    assert duration() == duration(length="2x") == (180000, (120000, 160000))
-    assert duration(length="1x") == (90000, (60000, 80000))
-    assert duration(length="1x", training={"steps": 7}) == (7, (60000, 80000))
-    given = {"steps": 30, "schedule": {"milestones": [10, 20]}}
-    assert duration(length="1x", training=given) == (30, (10, 20))
-    assert duration(training={"steps": None, "epochs": 3})[0] is None
-    again = to_plain(resolve("coco_detection", {"length": "1x"}, "test"))
-    assert coco_detection.Config.model_validate(again).training.steps == 90000
-    with pytest.raises(InputError, match=r"length.*3x"):
-        duration(length="3x")
+    assert duration() == duration(recipe="2x") == (180000, (120000, 160000))
+    assert duration(recipe="1x") == (90000, (60000, 80000))
+    assert duration(recipe="1x", training={"steps": 7}) == (7, (60000, 80000))
+    with pytest.raises(InputError, match=r"recipe.*3x"):
+        duration(recipe="3x")
 
 
 @pytest.fixture
@@ -117,7 +112,7 @@ def test_every_foreground_region_learns_the_mask_of_its_own_object(data, monkeyp
     monkeypatch.setattr(model, "_read", lambda *args: reads.append(read(*args)) or reads[-1])
     model.loss(batch, Context(step=0, seed=0, gather=lambda x: x))
     assert len(reads) == 1
-    features, labels, shapes, boxes = seen[0]
+    features, labels, shapes, boxes, _ = seen[0]
     assert len(features) == len(labels) == len(shapes) == len(boxes) > 0
     rows = {id(s): (n, row) for n, own in enumerate(batch.shapes) for row, s in enumerate(own)}
     for shape, label, box, own in zip(shapes, labels, boxes, features, strict=True):

@@ -45,7 +45,16 @@ class InputErrors(InputError):
 
 
 class TrainingError(RuntimeError):
-    """A training can't go on: its loss or a weight is no longer finite."""
+    """A training can't go on: its loss or a weight is no longer finite.
+
+    Args:
+        message: What happened where, and what to do.
+        what: What happened, without where on this machine.
+    """
+
+    def __init__(self, message: str, what: str = "") -> None:
+        super().__init__(message)
+        self.what = what or message
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -59,14 +59,14 @@ class Record(_Schema):
     """What a stage did: its resolved configuration, its inputs, its metrics.
 
     Attributes:
-        stage: ``data``, ``pretrain``, ``transfer`` or ``diagnose``.
+        stage: ``data``, ``pretrain``, ``transfer``, ``select`` or ``diagnose``.
         plugin: Name of the method, task, analysis or maker.
         inputs: Role of each input (``data``, ``backbone``, ...) to its fingerprint.
         versions: Whatever determines the numbers: package, plug-in, schema, torch, torchvision.
     """
 
     schema_version: int = SCHEMA_VERSION
-    stage: Literal["data", "pretrain", "transfer", "diagnose"]
+    stage: Literal["data", "pretrain", "transfer", "select", "diagnose"]
     plugin: str
     fingerprint: str
     inputs: dict[str, str] = Field(default_factory=dict)

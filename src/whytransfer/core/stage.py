@@ -1,4 +1,4 @@
-"""A stage is a pure step from artifacts to an artifact; this is what all four have in common.
+"""A stage is a pure step from artifacts to an artifact; this is what all of them have in common.
 
 A :class:`Step` says what is to be computed; its fingerprint names the result before it exists, so
 a study can be planned without running it. :func:`materialise` computes it once, whoever asks.
@@ -21,21 +21,25 @@ from whytransfer.core.processes import ALONE, Processes
 from whytransfer.core.records import Metric, Record, Volatile
 from whytransfer.core.store import RECORD, Artifact, Store, write_text
 
-Stage = Literal["data", "pretrain", "transfer", "diagnose"]
+Stage = Literal["data", "pretrain", "transfer", "select", "diagnose"]
 
 LIBRARIES: Mapping[Stage, tuple[str, ...]] = {
     "data": ("opencv-python-headless", "numpy"),
     "pretrain": ("torch", "torchvision", "timm"),
     "transfer": ("torch", "torchvision", "timm"),
+    "select": (),
     "diagnose": ("numpy",),
 }
 """The libraries whose minor version can move a stage's numbers, and so its fingerprint."""
 
-SCHEME: Mapping[Stage, int] = {"data": 1, "pretrain": 2, "transfer": 2, "diagnose": 1}
+SCHEME: Mapping[Stage, int] = {
+    "data": 1, "pretrain": 2, "transfer": 2, "select": 1, "diagnose": 1,
+}  # fmt: skip
 """Raised by one when a change outside the plug-ins moves a stage's numbers (see CHANGELOG)."""
 
 _KIND: Mapping[Stage, str] = {
-    "data": "world", "pretrain": "method", "transfer": "task", "diagnose": "analysis",
+    "data": "world", "pretrain": "method", "transfer": "task", "select": "task",
+    "diagnose": "analysis",
 }  # fmt: skip
 
 
@@ -61,11 +65,13 @@ class Step:
     """All that determines an artifact.
 
     Attributes:
-        stage: Which of the four stages.
+        stage: Which of the stages.
         plugin: Name or dotted path of the maker, method, task or analysis.
         config: The resolved configuration, without paths and without execution.
         inputs: Role of each input to its fingerprint, such as ``{"backbone": "3f..."}``.
         seed: The seed of every stream that the step draws from.
+        in_force: The configuration that it is run with, where an input decides a part of it. It
+            stands in the record; the fingerprint has that input in its place.
     """
 
     stage: Stage
@@ -73,6 +79,7 @@ class Step:
     config: BaseModel
     inputs: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
+    in_force: BaseModel | None = None
 
     @property
     def name(self) -> str:
@@ -199,13 +206,14 @@ def _materialise(store: Store, step: Step, compute: Compute, device: str) -> Art
 
 def describe(step: Step, metrics: tuple[Metric, ...], seconds: float, device: str) -> Record:
     """Writes the record of a finished step."""
+    config = step.in_force or step.config
     return Record(
         stage=step.stage,
         plugin=step.plugin,
         fingerprint=step.fingerprint,
         inputs=dict(step.inputs),
-        config=to_plain(step.config),
-        assumed=tuple(assumptions(step.config)),
+        config=to_plain(config),
+        assumed=tuple(assumptions(config)),
         seed=step.seed,
         metrics=metrics,
         versions=environment.versions(*LIBRARIES[step.stage]),

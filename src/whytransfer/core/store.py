@@ -147,7 +147,7 @@ class Store:
 
     def all(self) -> Iterator[Artifact]:
         """Yields every artifact in a stable order, by stage and folder name; not verified."""
-        for stage in ("data", "pretrain", "transfer", "diagnose"):
+        for stage in ("data", "pretrain", "transfer", "select", "diagnose"):
             for path in sorted((self.root / stage).glob("*-*")):
                 yield Artifact(path)
 

@@ -179,8 +179,12 @@ def limited(source: Source, num_images: int | None) -> Source:
     """
     if num_images is None or num_images >= len(source):
         return source
-    chosen = Stream(0, "limit").permutation(len(source))[:num_images]
-    return _Limited(source, np.sort(chosen))
+    return subset(source, np.sort(Stream(0, "limit").permutation(len(source))[:num_images]))
+
+
+def subset(source: Source, indices: NDArray[np.int64]) -> Source:
+    """Returns a source of some of the images, in the order given; classes and files stay."""
+    return _Limited(source, indices)
 
 
 @dataclass(frozen=True)

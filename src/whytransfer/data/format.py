@@ -117,13 +117,13 @@ def require_folder(root: Path) -> None:
 def other_level(path: Path, recognise: Recognise) -> str:
     """Says at which neighbouring level the dataset lies, or returns an empty string.
 
-    Looks into the folders that ``path`` holds and at the two above it.
+    Looks into the folders that ``path`` holds and at the three above it.
     """
     children = sorted(p for p in path.iterdir() if p.is_dir())[:_MAX_CHILDREN]
     for child in children:
         if recognise(child) is not None:
             return f"the folder is one level too high: give {child}"
-    for parent in list(path.absolute().parents)[:2]:
+    for parent in list(path.absolute().parents)[:3]:
         if recognise(parent) is not None:
             return f"the folder is too low: give {parent}"
     return ""

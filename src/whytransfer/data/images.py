@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import cv2
 import numpy as np
@@ -60,6 +60,37 @@ def decode_image(data: bytes | NDArray[np.uint8], where: object) -> NDArray[np.u
         raise InputError(where, "the file is empty (0 bytes)", "an image", _REMEDY)
     image = _decode(array)
     return _decode_with_pillow(array, where) if image is None else image
+
+
+def read_stored(path: Path, bits: int, channels: int, todo: str) -> NDArray[Any]:
+    """Decodes a PNG of numbers as they are stored, nothing converted.
+
+    Args:
+        path: The file.
+        bits: Of a value, 8 or 16.
+        channels: One gives (H, W); three (H, W, 3) in OpenCV's order, the first channel last.
+        todo: What a message says is to be done.
+
+    Raises:
+        InputError: The file is missing, no image, or has other bits or channels.
+    """
+    expected = f"a {bits}-bit PNG"
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except FileNotFoundError:
+        raise InputError(path, "no such file", expected, todo) from None
+    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if pixels is None:
+        raise InputError(path, "can't be decoded", expected, todo)
+    found = pixels.dtype.itemsize * 8, 1 if pixels.ndim == 2 else pixels.shape[2]
+    if found != (bits, channels):
+        raise InputError(path, f"has {_depth(*found)}", _depth(bits, channels), todo)
+    return np.asarray(pixels)
+
+
+def _depth(bits: int, channels: int) -> str:
+    number = {1: "one", 3: "three", 4: "four"}.get(channels, str(channels))
+    return f"{bits} bits and {number} channel{'s'[: channels > 1]}"
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whytransfer.core.errors import InputError
+from whytransfer.core.processes import ALONE, Processes
 from whytransfer.core.streams import Stream
 
 ItemT = TypeVar("ItemT")
@@ -185,12 +186,14 @@ def in_order(
     batch_size: int,
     collate: Collate[ItemT, BatchT],
     workers: int,
+    processes: Processes = ALONE,
 ) -> Iterator[BatchT]:
     """Yields every image once, in the order of the source, the last batch smaller; for scoring.
 
-    ``item`` is called with epoch 0. Raises as :func:`load` does.
+    ``item`` is called with epoch 0. Of several processes, each gets every so many-th batch, from
+    the one of its rank on. Raises as :func:`load` does.
     """
-    starts = range(0, num_items, batch_size)
+    starts = range(0, num_items, batch_size)[processes.rank :: processes.size]
     batches = ([(0, i) for i in range(s, min(s + batch_size, num_items))] for s in starts)
     return _read(item, batches, collate, workers)
 

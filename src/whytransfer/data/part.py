@@ -29,7 +29,11 @@ class Part:
 
 
 def require_equal_parts(
-    where: str, batch_size: int, group_size: int | None, processes: Processes
+    where: str,
+    batch_size: int,
+    group_size: int | None,
+    processes: Processes,
+    field: str = "bn_group_size",
 ) -> None:
     """Refuses a batch that the processes can't share equally, or not by whole groups.
 
@@ -38,6 +42,7 @@ def require_equal_parts(
         batch_size: Images per step, over all processes.
         group_size: Images that share BatchNorm statistics; ``None`` means the whole batch.
         processes: Those that share the batch.
+        field: What sets the groups' size, for the message.
 
     Raises:
         InputError: Names the field, and a value that works.
@@ -56,19 +61,19 @@ def require_equal_parts(
     part = batch_size // size
     if group_size is None:
         raise InputError(
-            f"{where}, field bn_group_size",
+            f"{where}, field {field}",
             f"null means statistics of the whole batch, of which each of {size} processes holds "
             f"{part} images",
             f"a divisor of {part}",
-            f"set bn_group_size={part} on any number of processes, or run one process",
+            f"set {field}={part} on any number of processes, or run one process",
         )
     if part % group_size:
         fitting = max(n for n in range(1, min(part, group_size) + 1) if part % n == 0)
         raise InputError(
-            f"{where}, field bn_group_size",
+            f"{where}, field {field}",
             f"each of {size} processes holds {part} of {batch_size} images, which is no multiple "
             f"of groups of {group_size}",
             f"a divisor of {part}: no group is spread over processes",
-            f"set bn_group_size={fitting}, or training.batch_size={size * group_size} or a "
+            f"set {field}={fitting}, or training.batch_size={size * group_size} or a "
             f"multiple of it, or run {max(1, batch_size // group_size)} processes or fewer",
         )

@@ -1,6 +1,7 @@
 """What a page is made from: the typed, plain result of a study."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,6 +20,35 @@ class Run(_Content):
     metrics: tuple[Metric, ...]
 
 
+class Tried(_Content):
+    """One point of a grid: its settings by dotted name, and its score, or why there is none."""
+
+    settings: dict[str, Any]
+    score: Metric | None
+    note: str = ""
+
+
+class Choice(_Content):
+    """The settings that one arm was given at one seed, and among which they were chosen.
+
+    Attributes:
+        metric: The score that decided.
+        validation: Share of the training images that it was measured on; the test split was not
+            read.
+        tried: The whole grid, the same for every arm.
+        chosen: Number of the winner among them.
+        at_edge: Settings whose winner is the grid's smallest or largest.
+    """
+
+    arm: str
+    seed: int
+    metric: str
+    validation: float
+    tried: tuple[Tried, ...]
+    chosen: int
+    at_edge: tuple[str, ...] = ()
+
+
 class TaskResult(_Content):
     """A downstream task of the study.
 
@@ -28,6 +58,7 @@ class TaskResult(_Content):
         description: First line of the task's docstring.
         runs: One per arm and seed that finished.
         comparisons: Every arm against every other, on the headline metric.
+        choices: How each run's settings were chosen, where the task has a grid.
     """
 
     name: str
@@ -36,6 +67,7 @@ class TaskResult(_Content):
     description: str
     runs: tuple[Run, ...]
     comparisons: tuple[Comparison, ...]
+    choices: tuple[Choice, ...] = ()
 
 
 class FindingResult(_Content):

@@ -9,6 +9,7 @@ from whytransfer import __version__
 from whytransfer.core.errors import InputError
 from whytransfer.core.store import write_text
 from whytransfer.report import figures, vega
+from whytransfer.report.choices import choice_table
 from whytransfer.report.content import FindingResult, StudyResult, TaskResult
 from whytransfer.report.error_charts import finding_charts
 from whytransfer.report.figures import Chart
@@ -108,6 +109,8 @@ def _task_view(task: TaskResult, result: StudyResult, number: int) -> TaskView:
     tables: list[TableView] = []
     if task.runs:
         tables.append(task_table(task, arms))
+    if task.choices:
+        tables.append(choice_table(task, result.arms))
     if task.comparisons:
         tables.append(comparison_table(task, result.arms, result.reference))
     return TaskView(

@@ -14,6 +14,7 @@ _STAGES = {
     "data": "Data",
     "pretrain": "Pretraining",
     "transfer": "Transfer",
+    "select": "Selection of settings",
     "diagnose": "Analyses",
 }
 

@@ -68,6 +68,8 @@ def _timings(store: Store) -> dict[tuple[str, str], list[float]]:
 
 
 def _estimate(node: Node, plan: Plan, timed: dict[tuple[str, str], list[float]]) -> float | None:
+    if node.step.stage == "select":
+        return 0.0  # it reads a few records
     if known := sorted(timed.get((node.step.stage, node.step.plugin), [])):
         return known[len(known) // 2] * _num_steps(to_plain(node.step.config))
     expected = plan.spec.expected_seconds

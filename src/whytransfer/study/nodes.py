@@ -24,7 +24,9 @@ from whytransfer.diagnose import stage as diagnose_stage
 from whytransfer.pretrain import stage as pretrain_stage
 from whytransfer.pretrain.method import MethodConfig
 from whytransfer.study.plan import Node
+from whytransfer.transfer import selection
 from whytransfer.transfer import stage as transfer_stage
+from whytransfer.transfer.selection import Chosen
 from whytransfer.transfer.task import TaskConfig
 
 LOG = "node.log"
@@ -70,7 +72,7 @@ def run(job: Job) -> Outcome:
 
 
 def _compute(job: Job, store: Store) -> Artifact:
-    """Hands the node to its stage. The four stages take different inputs; nothing else differs."""
+    """Hands the node to its stage. The stages take different inputs; nothing else differs."""
     step, dataset = job.node.step, _dataset(job)
     how: Any = {"seed": step.seed or 0, "store": store, "execution": job.execution}
     if step.stage == "data":
@@ -82,7 +84,12 @@ def _compute(job: Job, store: Store) -> Artifact:
         assert dataset is not None
         backbone = open_artifact(job.inputs["backbone"])
         task_config = cast(TaskConfig, step.config)
-        return transfer_stage.run(step.plugin, backbone, dataset, task_config, **how)
+        config: TaskConfig | Chosen = task_config
+        if selection.ROLE in job.inputs:
+            config = Chosen(task_config, open_artifact(job.inputs[selection.ROLE]))
+        return transfer_stage.run(step.plugin, backbone, dataset, config, **how)
+    if step.stage == "select":
+        return selection.run(step, [open_artifact(p) for p in job.inputs.values()], store)
     method_config = cast(MethodConfig, step.config)
     if job.node.checkpoint:
         return pretrain_stage.run_checkpoint(job.node.checkpoint, method_config, store=store)

@@ -4,13 +4,14 @@ Every step's fingerprint follows from its configuration and the fingerprints of 
 plan knows what the store already holds, what two studies share, and what is left to do.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from whytransfer.core import plugins
-from whytransfer.core.config import merge
+from whytransfer.core.config import merge, to_plain
 from whytransfer.core.errors import InputError
 from whytransfer.core.stage import Step
 from whytransfer.core.store import Store
@@ -20,7 +21,9 @@ from whytransfer.data.make import configure
 from whytransfer.diagnose import stage as diagnose_stage
 from whytransfer.pretrain import stage as pretrain_stage
 from whytransfer.study.spec import ArmEntry, StudySpec, SupervisionEntry, TaskEntry
+from whytransfer.transfer import selection
 from whytransfer.transfer import stage as transfer_stage
+from whytransfer.transfer.task import TaskConfig
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,14 @@ class Node:
     Attributes:
         key: Unique within the study, such as ``transfer/detection/moco_v2/seed0``. An arm that is
             a transfer's backbone has ``start/ARM`` (unless another arm is the same network),
-            ``supervise/ARM`` and ``pretrain/ARM``, in this order.
+            ``supervise/ARM`` and ``pretrain/ARM``, in this order. A task with a grid has
+            ``grid/TASK/ARM/SEED/POINT`` for each point and ``select/TASK/ARM/SEED``.
         needs: Role of each input → the key of the node that makes it.
         data: The user's own dataset, where the step reads one that no node makes.
         reads: Fields by which a dataset that a node makes is read otherwise than as made.
         checkpoint: The foreign file, for an arm that is one.
-        labels: ``arm``, ``task``, ``analysis``, ``seed``: what the node is, for rows and reports.
+        labels: ``arm``, ``task``, ``analysis``, ``seed``: what the node is, for rows and reports;
+            a point of a grid has ``grid`` and ``point`` in the place of ``task``.
     """
 
     key: str
@@ -118,12 +123,11 @@ class _Planner:
                     self.backbones[name, seed] = node = self._pretrain(name, arm, seed)
                     yield node
         for task in self.spec.tasks:
-            self.transfers[task] = [
-                self._transfer(task, arm, seed)
-                for seed in self.spec.seeds
-                for arm in self.spec.arms
-            ]
-            yield from self.transfers[task]
+            self.transfers[task] = []
+            for seed, arm in itertools.product(self.spec.seeds, self.spec.arms):
+                *before, final = self._transfer(task, arm, seed)
+                self.transfers[task].append(final)
+                yield from (*before, final)
         for name in self.spec.analyses:
             yield self._diagnose(name)
 
@@ -191,12 +195,58 @@ class _Planner:
         found = self.backbones.values()
         return next((n for n in found if n.step.fingerprint == node.step.fingerprint), None)
 
-    def _transfer(self, name: str, arm: str, seed: int) -> Node:
+    def _transfer(self, name: str, arm: str, seed: int) -> Iterator[Node]:
+        """Lays out a task on an arm; with a grid its points and the choice, then the transfer."""
         where = f"study {self.spec.name}, tasks.{name}"
         labels = {"arm": arm, "task": name, "seed": seed}
-        backbone = self.backbones[arm, seed]
+        backbone, entry = self.backbones[arm, seed], self.spec.tasks[name]
         key = f"transfer/{name}/{arm}/seed{seed}"
-        return self._fine_tuning(key, self.spec.tasks[name], backbone, seed, where, labels)
+        final = self._fine_tuning(key, entry, backbone, seed, where, labels)
+        if not entry.grid:
+            yield final
+            return
+        points = list(self._points(name, backbone, labels, f"{where}.grid"))
+        select = self._select(name, points, labels)
+        data = self.datasets[entry.data]
+        inputs = backbone.step.fingerprint, data.fingerprint
+        config = cast(TaskConfig, final.step.config)
+        step = transfer_stage.step_for(entry.task, *inputs, config, seed, select.step.fingerprint)
+        needs = {**final.needs, selection.ROLE: select.key}
+        yield from (*points, select, replace(final, step=step, needs=needs))
+
+    def _points(
+        self, name: str, backbone: Node, labels: dict[str, Any], where: str
+    ) -> Iterator[Node]:
+        """Lays out the transfer at each point of a task's grid, scored on held-out images."""
+        entry, seed = self.spec.tasks[name], labels["seed"]
+        rest = {"arm": labels["arm"], "seed": seed, "grid": name}
+        keys: set[str] = set()
+        for settings in selection.grid_points(entry.grid):
+            values = merge(selection.overrides(settings), {"validation": entry.validation})
+            tried = entry.model_copy(update={"config": merge(entry.config, values)})
+            node = self._fine_tuning("", tried, backbone, seed, where, rest)
+            point = {field: _value(node.step.config, field) for field in settings}
+            key = f"grid/{name}/{labels['arm']}/seed{seed}/{selection.written(point)}"
+            if key in keys:
+                raise InputError(
+                    where, f"{selection.written(point)} stands twice", "each value once"
+                )
+            keys.add(key)
+            yield replace(node, key=key, labels={**rest, "point": point})
+
+    def _select(self, name: str, points: Sequence[Node], labels: dict[str, Any]) -> Node:
+        entry = self.spec.tasks[name]
+        assert entry.validation is not None
+        config = selection.SelectionConfig(
+            metric=entry.headline,
+            validation=entry.validation,
+            points=tuple(node.labels["point"] for node in points),
+        )
+        runs = [node.step.fingerprint for node in points]
+        step = selection.step_for(entry.task, config, runs, labels["seed"])
+        needs = {role: node.key for role, node in zip(step.inputs, points, strict=True)}
+        key = f"select/{name}/{labels['arm']}/seed{labels['seed']}"
+        return Node(key, step, needs, labels=labels)
 
     def _fine_tuning(
         self,
@@ -228,3 +278,11 @@ class _Planner:
         needs = {role: run.key for role, run in roles.items()}
         labels = {"analysis": name, "task": entry.task}
         return data.feed(Node(f"diagnose/{name}", step, needs, labels=labels))
+
+
+def _value(config: Any, path: str) -> Any:
+    """Returns the value of a setting by its dotted name, as plain data."""
+    found: Any = to_plain(config)
+    for part in path.split("."):
+        found = found[part]
+    return found

@@ -14,6 +14,7 @@ from whytransfer.core.store import Artifact, Store, write_text
 from whytransfer.diagnose.stage import read_finding
 from whytransfer.pretrain.stage import CHECKPOINT
 from whytransfer.report.content import (
+    Choice,
     Curve,
     Failure,
     FindingResult,
@@ -21,12 +22,14 @@ from whytransfer.report.content import (
     Run,
     StudyResult,
     TaskResult,
+    Tried,
 )
 from whytransfer.report.kept import FOLDER
 from whytransfer.study import nodes, statistics
 from whytransfer.study.nodes import Outcome
 from whytransfer.study.plan import Node, Plan
 from whytransfer.study.spec import ArmEntry
+from whytransfer.transfer import selection
 from whytransfer.transfer import stage as transfer_stage
 
 TRAINING_LOG = "training.jsonl"
@@ -115,7 +118,25 @@ def _task(name: str, plan: Plan, artifacts: dict[str, Artifact]) -> TaskResult:
         description=plugins.describe("task", entry.task),
         runs=runs,
         comparisons=comparisons,
+        choices=tuple(_choices(name, plan, artifacts)),
     )
+
+
+def _choices(name: str, plan: Plan, artifacts: dict[str, Artifact]) -> Iterator[Choice]:
+    for node in plan.of("select", task=name):
+        if artifact := artifacts.get(node.key):
+            found = selection.read(artifact)
+            yield Choice(
+                arm=node.labels["arm"],
+                seed=node.labels["seed"],
+                metric=found.metric,
+                validation=found.validation,
+                tried=tuple(
+                    Tried(settings=c.settings, score=c.score, note=c.note) for c in found.candidates
+                ),
+                chosen=found.chosen,
+                at_edge=found.at_edge,
+            )
 
 
 def _scores(name: str, plan: Plan, found: list[tuple[Node, Artifact]]) -> statistics.Scores:
@@ -153,7 +174,7 @@ def _findings(plan: Plan, artifacts: dict[str, Artifact]) -> Iterator[FindingRes
 def _curves(finished: list[Node], artifacts: dict[str, Artifact]) -> Iterator[Curve]:
     for node in finished:
         artifact = artifacts[node.key]
-        if TRAINING_LOG not in artifact.manifest["files"]:
+        if TRAINING_LOG not in artifact.manifest["files"] or "grid" in node.labels:
             continue
         lines = artifact.file(TRAINING_LOG).read_text(encoding="utf-8").splitlines()
         stage, task = _place(node)

@@ -5,6 +5,9 @@ from typing import Any
 from whytransfer.core.records import flat_rows
 from whytransfer.core.store import Store
 
+HELD_OUT = "images held out of the training split"
+"""What ``scored_on`` says of the runs that settings were chosen by; no other row has it."""
+
 
 def flat(store: Store) -> list[dict[str, Any]]:
     """Lists every metric and finding of a store as flat rows in a stable order.
@@ -25,5 +28,7 @@ def flat(store: Store) -> list[dict[str, Any]]:
             "inputs": {role: value[:16] for role, value in sorted(record.inputs.items())},
             "seed": record.seed,
         }
+        if record.config.get("validation") is not None:
+            label["scored_on"] = HELD_OUT
         found += flat_rows(label, record.metrics)
     return found

@@ -18,6 +18,9 @@ tasks:
 analyses:
   errors: {analysis: detection_errors, task: detection}
 
+A task may have a grid of settings, whose winner is chosen on held-out training images:
+``grid: {training.sgd.lr: [0.01, 0.02, 0.04]}`` with ``validation: 0.1``.
+
 ``base: other.yaml`` lays a file over another one beside it. A study at several scales has
 ``scales: {world: {...}, full: {...}}``, each merged over the rest of the file, and ``scale: world``
 says which; on a command line, ``scale=full``.
@@ -25,9 +28,9 @@ says which; on a command line, ``scale=full``.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from whytransfer.core import plugins
 from whytransfer.core.config import Config, build, merge, override, read_yaml
@@ -36,6 +39,8 @@ from whytransfer.study import shipped
 
 ENOUGH_SEEDS = 3
 """Below so many pretraining seeds nothing can be said of a method, only of its trained models."""
+
+_NOT_SWEPT = ("validation", "limit", "num_draws")
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
 
@@ -106,12 +111,35 @@ class ArmEntry(Config):
 
 
 class TaskEntry(Config):
-    """One downstream task; ``headline`` is the metric that arms are compared by."""
+    """One downstream task; ``headline`` is the metric that arms are compared by.
+
+    Attributes:
+        grid: Dotted name of a setting → the values that are tried. For each arm and seed every
+            combination is trained on part of the training split and scored on the rest; the best
+            by the headline is then trained on all of it and scored on the test split.
+        validation: Share of the training images that is held out for that choice.
+    """
 
     task: str
     data: str
     headline: str
     config: dict[str, Any] = Field(default_factory=dict)
+    grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    validation: float | None = Field(default=None, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _grid_is_chosen_from(self) -> Self:
+        if bool(self.grid) != (self.validation is not None):
+            raise ValueError(
+                "grid and validation go together: validation is the share of the training images "
+                "on which the grid's winner is chosen"
+            )
+        for field, values in self.grid.items():
+            if field in _NOT_SWEPT:
+                raise ValueError(f"{field} is the same for all points of a grid")
+            if not values:
+                raise ValueError(f"grid.{field} has no values")
+        return self
 
 
 class AnalysisEntry(Config):

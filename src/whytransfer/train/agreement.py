@@ -1,7 +1,7 @@
 """What the processes of a run tell each other in every step, beside their gradients."""
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -16,6 +16,11 @@ def gather_all(tensor: Tensor) -> Tensor:
     everyone = [torch.empty_like(own) for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather(everyone, own)
     return torch.stack(everyone)
+
+
+def gatherer(processes: Processes) -> Callable[[Tensor], Tensor]:
+    """Returns :func:`gather_all`, or with one process what leaves a tensor as it is."""
+    return _itself if processes.size == 1 else gather_all
 
 
 def agree(
@@ -37,3 +42,7 @@ def agree(
     means = (sums[: len(values)] / processes.size).tolist()
     came = [number for number, count in zip(SIGNALS, sums[len(values) :], strict=True) if count]
     return dict(zip(values, means, strict=True)), came[0] if came else None
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor

@@ -98,6 +98,11 @@ class Training(Config):
         batch_size: Images per step, over all devices.
         sgd: The optimiser.
         schedule: Of the learning rate.
+        lr_factors: Name of a module or parameter → what the learning rate of all within it is
+            multiplied with, such as ``{backbone: 0.1}``. The longest name that fits holds, and 1
+            where none does.
+        ema_decay: Evaluate the moving average of the weights, in which the past weighs this much
+            after each step; ``None`` evaluates the last weights.
         precision: ``bf16-mixed`` computes in bfloat16 where that is safe, weights stay float32;
             ``64-true`` is for proofs. ``auto``: see :mod:`whytransfer.train.capabilities`.
         memory_format: How convolution weights and 4-d inputs lie in memory: the same numbers up to
@@ -113,6 +118,8 @@ class Training(Config):
     batch_size: PositiveInt
     sgd: Sgd
     schedule: Schedule = Schedule()
+    lr_factors: dict[str, PositiveFloat] = Field(default_factory=dict)
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
     precision: Literal["auto", "32-true", "64-true", "bf16-mixed"] = "32-true"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "channels_last"
     compile: Literal["auto", "never", "always"] = "never"

@@ -10,6 +10,14 @@ from torch import Tensor, nn
 
 from whytransfer.core.streams import Stream
 
+Average = Callable[[Tensor, int], Tensor]
+"""Makes a mean of a sum and the number of what it sums."""
+
+
+def own_average(total: Tensor, count: int) -> Tensor:
+    """Returns a sum over one process's batch by what it has of what is counted, at least one."""
+    return total / max(1, count)
+
 
 @dataclass(frozen=True)
 class Context:
@@ -33,6 +41,21 @@ class Context:
     def stream(self, name: str, *counters: int) -> Stream:
         """Returns the random stream of that name for this step."""
         return Stream(self.seed, name, self.step, *counters)
+
+    def average(self, total: Tensor, count: Tensor | int) -> Tensor:
+        """Returns a mean over the whole batch, as this process's share of it.
+
+        The loop takes the mean over the processes of loss and gradient. Where each one's sum is
+        divided by the mean of their counts, that is the sum over the whole batch by the count of
+        the whole batch, however unequally its parts have of what is counted.
+
+        Args:
+            total: The sum over this process's part of the batch.
+            count: How many of what is averaged over stand in this part: sampled regions, pixels
+                that count. A batch without any counts as one.
+        """
+        counts = self.gather(torch.as_tensor(count, dtype=torch.float64))
+        return total / counts.mean().clamp(min=1.0 / self.world_size).to(total)
 
     def torch_seed(self) -> int:
         """Returns the seed for torch's own generator: of dropout, so each process has another."""

@@ -105,7 +105,7 @@ def fit(
                 state.optimiser.zero_grad()
                 fabric.backward(scalars["loss"])
                 optimiser.step()
-                state.learner.after_step()
+                state.after_step()
 
             done = step + 1
             ended = done == total_steps

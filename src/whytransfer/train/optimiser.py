@@ -1,8 +1,13 @@
-"""SGD over a model's trainable parameters, normalisation layers with their own weight decay."""
+"""Which parameters are trained together, at which part of the learning rate, and by what rule?"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
+from whytransfer.core.errors import InputError, nearest
 from whytransfer.train.config import Sgd
 
 _NORMS = (
@@ -11,29 +16,27 @@ _NORMS = (
 )  # fmt: skip
 
 
-def sgd(model: nn.Module, config: Sgd) -> torch.optim.SGD:
+def sgd(
+    model: nn.Module, config: Sgd, lr_factors: Mapping[str, float] | None = None
+) -> torch.optim.SGD:
     """Returns the optimiser; a parameter that needs no gradient is left out.
+
+    Args:
+        model: Whose trainable parameters it moves.
+        config: Learning rate, momentum, weight decay.
+        lr_factors: See :func:`parameter_groups`.
 
     Raises:
         ValueError: The model has no trainable parameter.
+        InputError: As :func:`parameter_groups`.
     """
     norm_decay = config.norm_weight_decay
     if norm_decay is None:
         norm_decay = config.weight_decay
-    in_norms = {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, _NORMS)
-        for parameter in module.parameters(recurse=False)
-    }
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    others = [parameter for parameter in trainable if id(parameter) not in in_norms]
-    norms = [parameter for parameter in trainable if id(parameter) in in_norms]
-    groups = [(others, config.weight_decay), (norms, norm_decay)]
     # Fused: every parameter is read once and written once, in one call; a CPU and a GPU both have
     # such a kernel. It needs a gradient to lie in memory as its parameter, which autograd sees to.
     return torch.optim.SGD(
-        [{"params": params, "weight_decay": decay} for params, decay in groups if params],
+        parameter_groups(model, config.weight_decay, norm_decay, lr_factors or {}),
         lr=config.lr,
         momentum=config.momentum,
         nesterov=config.nesterov,
@@ -41,7 +44,69 @@ def sgd(model: nn.Module, config: Sgd) -> torch.optim.SGD:
     )
 
 
+def parameter_groups(
+    model: nn.Module, weight_decay: float, norm_weight_decay: float, lr_factors: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Returns the trainable parameters in groups, as any optimiser of torch takes them.
+
+    Each group has its ``weight_decay``, and the ``lr_factor`` that :func:`set_lr` reads.
+
+    Args:
+        model: Whose parameters they are.
+        weight_decay: Of all parameters but those below.
+        norm_weight_decay: Of scales and shifts of normalisation layers.
+        lr_factors: Name of a module or parameter → what the learning rate of all within it is
+            multiplied with. Of several names that fit, the longest holds; without any, it is 1.
+
+    Raises:
+        InputError: A name fits nothing that is trained.
+    """
+    in_norms = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, _NORMS)
+        for parameter in module.parameters(recurse=False)
+    }
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    _require_known(lr_factors, trained)
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in trained.items():
+        fitting = [prefix for prefix in lr_factors if _within(name, prefix)]
+        factor = lr_factors[max(fitting, key=len)] if fitting else 1.0
+        groups[id(parameter) in in_norms, factor].append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": norm_weight_decay if is_norm else weight_decay,
+            "lr_factor": factor,
+        }
+        for (is_norm, factor), parameters in sorted(groups.items(), key=lambda group: group[0])
+    ]
+
+
+def _within(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+def _require_known(lr_factors: Mapping[str, float], trained: Mapping[str, nn.Parameter]) -> None:
+    known = list(dict.fromkeys(module for name in trained for module in _modules_of(name)))
+    for prefix in lr_factors:
+        if prefix not in known:
+            tops = [name for name in known if "." not in name]
+            raise InputError(
+                f"training.lr_factors, name {prefix!r}", "nothing of that name is trained",
+                f"one of {', '.join(tops)}, or what lies within, such as {max(known, key=len)}",
+                nearest(prefix, known),
+            )  # fmt: skip
+
+
+def _modules_of(name: str) -> Iterator[str]:
+    """Yields a parameter's name and those of all modules that it lies in, the outermost first."""
+    parts = name.split(".")
+    yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+
+
 def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
-    """Sets the learning rate of every group."""
+    """Sets the learning rate of every group: its part of this one."""
     for group in optimiser.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_factor", 1.0)

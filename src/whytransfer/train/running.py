@@ -9,6 +9,9 @@ each averaged with itself alone.
 import torch
 from torch import Tensor, nn
 
+from whytransfer.core.processes import Processes
+from whytransfer.train.agreement import gather_all
+
 
 def statistics(model: nn.Module) -> Tensor:
     """Returns all running means and variances as one vector, float64 so that no bit is lost."""
@@ -23,6 +26,12 @@ def set_statistics(model: nn.Module, values: Tensor) -> None:
     for tensor in _buffers(model):
         tensor.copy_(values[start : start + tensor.numel()].view_as(tensor))
         start += tensor.numel()
+
+
+def agree_on_statistics(model: nn.Module, processes: Processes) -> None:
+    """Gives the model of every process the mean of what each has."""
+    if processes.size > 1:
+        set_statistics(model, gather_all(statistics(model)).mean(0))
 
 
 def _buffers(model: nn.Module) -> list[Tensor]:

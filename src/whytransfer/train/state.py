@@ -1,7 +1,6 @@
 """All that a training must keep to go on after an interruption, and where it keeps it."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,13 +14,14 @@ from whytransfer.core.errors import TrainingError as TrainingError
 from whytransfer.core.fingerprint import fingerprint
 from whytransfer.core.processes import ALONE, Processes
 from whytransfer.core.stage import Execution
-from whytransfer.train.agreement import gather_all
+from whytransfer.train.agreement import gatherer
 from whytransfer.train.checkpoint import Checkpoint, Checkpoints
 from whytransfer.train.config import Training
 from whytransfer.train.learner import Learner
 from whytransfer.train.log import TrainingLog
 from whytransfer.train.optimiser import sgd
-from whytransfer.train.running import set_statistics, statistics
+from whytransfer.train.running import agree_on_statistics, set_statistics, statistics
+from whytransfer.train.weight_average import WeightAverage
 
 _NAMED_INDICES = 8
 
@@ -72,33 +72,43 @@ class TrainingState:
         if training.channels_last:
             model.to(memory_format=torch.channels_last)
         self.learner = cast(Learner, model)
-        self.optimiser = sgd(model, training.sgd)
+        self.optimiser = sgd(model, training.sgd, training.lr_factors)
         self.log = TrainingLog(run.log, training.log_every_steps, run.processes.leads)
-        alone = run.processes.size == 1
-        self.gather: Callable[[Tensor], Tensor] = _itself if alone else gather_all
+        self.gather = gatherer(run.processes)
         self._model, self._training, self._run = model, training, run
         self._processes = run.processes
         self._checkpoints = Checkpoints(run.work / "checkpoints")
         self._last_good = "none yet"
+        self._average: WeightAverage | None = None
 
     def resume(self) -> int:
         """Takes up the newest checkpoint where there is one; returns the steps that are done.
+
+        The model must be on its device by now.
 
         Raises:
             InputError: The checkpoint is of another run.
         """
         found = self._newest()
         if found is None:
+            self._begin_average(None)
             return 0
         self._require_same_run(found)
         self._model.load_state_dict(found.state["model"])
         self.optimiser.load_state_dict(found.state["optimiser"])
         self.log.restore(found.state["log"])
+        self._begin_average(found.state.get("average"))
         own = found.state.get("statistics")
         if own is not None and len(own) == self._processes.size:
             set_statistics(self._model, own[self._processes.rank])
         self._last_good = str(found.path)
         return found.step
+
+    def after_step(self) -> None:
+        """Runs after each optimiser step."""
+        self.learner.after_step()
+        if self._average is not None:
+            self._average.update()
 
     def save(self, step: int) -> None:
         """Writes a checkpoint after that many steps.
@@ -120,9 +130,10 @@ class TrainingState:
         set_statistics(self._model, everyone[self._processes.rank])
 
     def finish(self) -> None:
-        """Leaves the model with the running statistics of all processes."""
-        if self._processes.size > 1:
-            set_statistics(self._model, self.gather(statistics(self._model)).mean(0))
+        """Leaves the model as it is to be evaluated: averages, statistics of all processes."""
+        if self._average is not None:
+            self._average.apply()
+        agree_on_statistics(self._model, self._processes)
 
     def require_finite(self, loss: float, step: int, lr: float, batch: Any) -> None:
         """Raises ``TrainingError`` where the loss of a step is infinite or no number.
@@ -146,13 +157,19 @@ class TrainingState:
         return found
 
     def _write(self, step: int, more: dict[str, Any]) -> str:
-        state = {
+        state: dict[str, Any] = {
             "run": self._identity(),
             "model": self._model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "log": self.log.state(),
         }
+        if self._average is not None:
+            state["average"] = self._average.state()
         return str(self._checkpoints.save(step, state | more))
+
+    def _begin_average(self, kept: list[Tensor] | None) -> None:
+        if (decay := self._training.ema_decay) is not None:
+            self._average = WeightAverage(self._model, decay, kept)
 
     def _images(self, batch: Any) -> str:
         """Names the images of a batch by their numbers in the data, the first few of them."""
@@ -167,7 +184,8 @@ class TrainingState:
     def _error(self, what: str) -> TrainingError:
         return TrainingError(
             f"{self._run.title}: {what}; last good checkpoint: {self._last_good}; "
-            "lower training.sgd.lr or look at the data"
+            "lower training.sgd.lr or look at the data",
+            what,
         )
 
     def _identity(self) -> str:
@@ -184,7 +202,3 @@ class TrainingState:
                 found.path, "a checkpoint of another run (other settings, seed, data or model)",
                 "one of this run", f"remove the folder {found.path.parent} or give another one",
             )  # fmt: skip
-
-
-def _itself(tensor: Tensor) -> Tensor:
-    return tensor

@@ -8,7 +8,9 @@ backbone/            the backbone after fine-tuning, where the task fine-tunes
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
@@ -17,17 +19,23 @@ from numpy.typing import NDArray
 from whytransfer.backbone import artifact as backbones
 from whytransfer.core import plugins
 from whytransfer.core.config import build, merge, to_plain
-from whytransfer.core.errors import InputError
-from whytransfer.core.processes import here
+from whytransfer.core.errors import InputError, TrainingError, nearest
+from whytransfer.core.processes import ALONE, Processes, here
 from whytransfer.core.records import Metric
-from whytransfer.core.stage import Execution, Step, materialise_first
+from whytransfer.core.stage import Execution, Step, find_together, materialise, materialise_first
 from whytransfer.core.store import Artifact, Store
 from whytransfer.data.dataset import Dataset, limited
+from whytransfer.data.held_out import held_out
+from whytransfer.data.sample import Source
 from whytransfer.train.capabilities import settled
 from whytransfer.train.launch import same_bits
 from whytransfer.train.loop import Run, fit
+from whytransfer.train.running import agree_on_statistics
+from whytransfer.train.synchronised import synchronise
 from whytransfer.transfer.measure import draws
-from whytransfer.transfer.task import Setting, Task, TaskConfig
+from whytransfer.transfer.selection import ROLE, Chosen
+from whytransfer.transfer.sharing import require_shares
+from whytransfer.transfer.task import DIVERGED, Setting, Task, TaskConfig
 
 LOG = "training.jsonl"
 
@@ -37,6 +45,9 @@ def resolve(
 ) -> TaskConfig:
     """Returns a task's configuration: its defaults with some fields replaced.
 
+    Where the task has ``RECIPES`` and the field ``recipe`` names one, the defaults are that
+    recipe's; what is given beside it wins.
+
     Args:
         task: Name or dotted path.
         overrides: Nested plain data; what is left out keeps its default.
@@ -44,14 +55,23 @@ def resolve(
         device: That the run asks for; it settles every ``auto``.
 
     Raises:
-        InputError: There is no such task, or a field is unknown or wrong; all of them at once.
+        InputError: There is no such task or recipe, or a field is unknown or wrong; all of them at
+            once.
     """
-    model = plugins.find("task", task).Config
-    config = cast(TaskConfig, build(model, merge(to_plain(model()), overrides), where))
+    module = plugins.find("task", task)
+    defaults = merge(to_plain(module.Config()), _recipe(module, overrides, where))
+    config = cast(TaskConfig, build(module.Config, merge(defaults, overrides), where))
     return config.model_copy(update={"training": settled(config.training, device)})
 
 
-def step_for(task: str, backbone: str, data: str, config: TaskConfig, seed: int) -> Step:
+def step_for(
+    task: str,
+    backbone: str,
+    data: str,
+    config: TaskConfig,
+    seed: int,
+    selection: str | None = None,
+) -> Step:
     """Says what is to be computed; its fingerprint names the artifact before it exists.
 
     Args:
@@ -60,8 +80,11 @@ def step_for(task: str, backbone: str, data: str, config: TaskConfig, seed: int)
         data: Fingerprint of the dataset.
         config: From :func:`resolve`.
         seed: Of every stream that the task draws from.
+        selection: Fingerprint of the choice that decides a part of the configuration.
     """
     inputs = {"backbone": backbone, "data": data}
+    if selection is not None:
+        inputs[ROLE] = selection
     return Step(stage="transfer", plugin=task, config=config, inputs=inputs, seed=seed)
 
 
@@ -69,7 +92,7 @@ def run(
     task: str,
     backbone: Artifact,
     data: Dataset,
-    config: TaskConfig,
+    config: TaskConfig | Chosen,
     *,
     seed: int,
     store: Store,
@@ -77,44 +100,89 @@ def run(
 ) -> Artifact:
     """Trains a task on a backbone, predicts and scores, where the store does not have it yet.
 
-    Under torchrun every process calls it; the first one works, all return the same artifact.
+    Under torchrun every process calls it, and all return the same artifact. They work together
+    where the task is ``PARALLEL``; else the first one does it, and the others wait.
+
+    Of a run on held-out images, a training that can't go on is an answer, not an error: its
+    artifact has no predictions, and ``DIVERGED`` as its one metric.
 
     Raises:
         InputError: Data or backbone are not what the task needs, or the store can't be written.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
-        TrainingError: The loss is not finite.
+        TrainingError: The loss is not finite, in a run that is scored on the test split.
     """
-    step = step_for(task, backbone.fingerprint, data.fingerprint, config, seed)
-    kind: type[Task] = plugins.find("task", task).Task
+    step = _step(task, backbone, data, config, seed)
+    everyone = here()
+    with everyone.together(), same_bits(execution.deterministic):
+        kind: type[Task] = plugins.find("task", task).Task
+        together = everyone if kind.PARALLEL else ALONE
+        transfer = _Transfer(step, backbone, data, execution, together)
+        if not kind.PARALLEL:
+            return materialise_first(store, step, transfer.compute, everyone)
+        require_shares(f"transfer {step.name}", transfer.config, together)
+        if found := find_together(store, step, together):
+            return found
+        return materialise(store, step, transfer.compute, processes=together)
 
-    def compute(folder: Path, work: Path) -> tuple[Metric, ...]:
-        network = backbones.load(backbone.path)
-        running = kind(config, network, _setting(data, config, seed, execution.workers))
-        fit(
-            running.model,
-            running.batches,
-            config.training,
-            Run(
-                work=work,
-                log=folder / LOG,
-                execution=execution,
-                seed=seed,
-                steps_per_epoch=running.steps_per_epoch,
-                title=f"{step.name} on {backbone.record.plugin}",
-            ),
-        )
+
+@dataclass(frozen=True)
+class _Transfer:
+    """One run, seen from one of its processes."""
+
+    step: Step
+    backbone: Artifact
+    data: Dataset
+    execution: Execution
+    processes: Processes
+
+    @property
+    def config(self) -> TaskConfig:
+        """The configuration in force."""
+        return cast(TaskConfig, self.step.in_force or self.step.config)
+
+    def compute(self, folder: Path, work: Path) -> tuple[Metric, ...]:
+        """Trains, predicts, writes the payload and scores it."""
+        config, step = self.config, self.step
+        kind: type[Task] = plugins.find("task", step.plugin).Task
+        network = backbones.load(self.backbone.path)
+        setting = self._setting()
+        running = kind(config, network, setting)
+        if self.processes.size > 1:
+            synchronise(running.model, self.processes)
+        try:
+            fit(running.model, running.batches, config.training, self._run(folder, work, running))
+        except TrainingError as error:
+            if config.validation is None:
+                raise
+            return (_diverged(error, len(setting.test)),)
         running.finish()
+        agree_on_statistics(running.model, self.processes)
         running.predict(folder)
+        if not self.processes.leads:
+            return ()
         if kind.FINE_TUNES:
-            provenance = {"task": task, "step": step.fingerprint, **step.inputs}
+            provenance = {"task": step.plugin, "step": step.fingerprint, **step.inputs}
             place = folder / backbones.FOLDER
             place.mkdir()
             backbones.save(place, network, provenance)
         return kind.score(folder, config)
 
-    processes = here()
-    with processes.together(), same_bits(execution.deterministic):
-        return materialise_first(store, step, compute, processes)
+    def _run(self, folder: Path, work: Path, running: Task) -> Run:
+        assert self.step.seed is not None
+        return Run(
+            work=work,
+            log=folder / LOG,
+            execution=self.execution,
+            seed=self.step.seed,
+            steps_per_epoch=running.steps_per_epoch,
+            title=f"{self.step.name} on {self.backbone.record.plugin}",
+            processes=self.processes,
+        )
+
+    def _setting(self) -> Setting:
+        assert self.step.seed is not None
+        train, test = _splits(self.data, self.config)
+        return Setting(train, test, self.step.seed, self.execution.workers, self.processes)
 
 
 def resample(run: Artifact, num_draws: int) -> dict[str, NDArray[np.float64]]:
@@ -131,14 +199,43 @@ def resample(run: Artifact, num_draws: int) -> dict[str, NDArray[np.float64]]:
     return draws(kind.measure(run.path, config), num_draws)
 
 
-def _setting(data: Dataset, config: TaskConfig, seed: int, workers: int) -> Setting:
-    train, test = data.open("train"), data.open("test")
+def _recipe(module: ModuleType, overrides: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """Returns what the recipe that is asked for sets otherwise than the defaults."""
+    known: Mapping[str, Mapping[str, Any]] = getattr(module, "RECIPES", {})
+    name = overrides.get("recipe")
+    if not known or name is None:
+        return {}
+    if name not in known:
+        allowed = f"one of {', '.join(known)}"
+        hint = nearest(str(name), known)
+        raise InputError(f"{where}, field recipe", f"found {name!r}", allowed, hint)
+    return known[name]
+
+
+def _step(
+    task: str, backbone: Artifact, data: Dataset, config: TaskConfig | Chosen, seed: int
+) -> Step:
+    inputs = backbone.fingerprint, data.fingerprint
+    if not isinstance(config, Chosen):
+        return step_for(task, *inputs, config, seed)
+    step = step_for(task, *inputs, config.base, seed, config.selection.fingerprint)
+    return replace(step, in_force=config.config)
+
+
+def _diverged(error: TrainingError, num_images: int) -> Metric:
+    return Metric(name=DIVERGED, value=None, n=num_images, interval=f"none: {error.what}")
+
+
+def _splits(data: Dataset, config: TaskConfig) -> tuple[Source, Source]:
+    """Returns what to train on and what to score on."""
+    train = limited(data.open("train"), config.limit)
+    if config.validation is not None:
+        return held_out(train, config.validation)
+    test = limited(data.open("test"), config.limit)
     if train.classes != test.classes:
         raise InputError(
             f"{data.format} data",
             f"{len(train.classes)} classes to train on, {len(test.classes)} to test on",
             "the same class list in both splits",
         )
-    if config.limit is not None:
-        train, test = limited(train, config.limit), limited(test, config.limit)
-    return Setting(train=train, test=test, seed=seed, workers=workers)
+    return train, test

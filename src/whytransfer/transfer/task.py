@@ -12,16 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import nn
 
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import Config
 from whytransfer.core.errors import InputError
+from whytransfer.core.processes import ALONE, Processes
 from whytransfer.core.records import Metric
 from whytransfer.core.streams import Stream
+from whytransfer.data.loader import Order
+from whytransfer.data.part import Part
 from whytransfer.data.sample import Source
+from whytransfer.train.agreement import gatherer
 from whytransfer.train.config import Training
+from whytransfer.train.learner import Context
 from whytransfer.transfer.measure import Measure, metrics
 
 PREDICTIONS = "predictions.json"
@@ -30,6 +35,9 @@ PREDICTIONS = "predictions.json"
 TRUTH = "truth.json"
 """The objects of the test images, beside detections; the classes of their pixels, beside segments.
 """
+
+DIVERGED = "diverged"
+"""The one metric, without a value, of a run on held-out images whose training could not go on."""
 
 Predicts = Literal["detections", "classes", "segments"]
 """Boxes with classes and scores; the classes of each image, best first; the class of each pixel."""
@@ -40,11 +48,15 @@ class TaskConfig(Config):
 
     Attributes:
         training: How the task's model is trained.
+        validation: Share of the training images, in (0, 1), that is held out: the task trains on
+            the rest and is scored on them, and the test split is never opened. For the choice of
+            settings; ``None`` trains on all and scores on the test split.
         limit: Use that many training and that many test images only, for a smoke run.
         num_draws: Resamplings of the test images behind every interval.
     """
 
     training: Training
+    validation: float | None = Field(default=None, gt=0, lt=1)
     limit: PositiveInt | None = None
     num_draws: PositiveInt = 1000
 
@@ -54,16 +66,27 @@ class Setting:
     """What a task is built for.
 
     Attributes:
-        train: The split that is trained on.
-        test: The split that is scored on; the same classes.
+        train: The images that are trained on.
+        test: The images that are scored on; the same classes.
         seed: Of every stream that the task draws from.
         workers: Processes that read and augment images; moves no number.
+        processes: Those that train and predict together, where the task is ``PARALLEL``.
     """
 
     train: Source
     test: Source
     seed: int = 0
     workers: int = 0
+    processes: Processes = ALONE
+
+    def part(self, order: Order) -> Order:
+        """Returns the order of this process's equal part of every batch."""
+        return Part(order, self.processes)
+
+    def context(self, step: int) -> Context:
+        """Returns what a loss is given in one step, for a loss that is called beside training."""
+        processes = self.processes
+        return Context(step, self.seed, gatherer(processes), processes.rank, processes.size)
 
     def stream(self, name: str) -> Stream:
         """Returns the stream for one part of the initialisation."""
@@ -81,6 +104,12 @@ class Task(ABC):
     Attributes:
         FINE_TUNES: Whether the backbone's weights are trained, too.
         PREDICTS: What the prediction file holds.
+        PARALLEL: Whether several processes may work on it together. Then its batches come in the
+            order that :meth:`Setting.part` gives; its loss takes a mean by
+            :meth:`~whytransfer.train.learner.Context.average` over what parts of a batch may have
+            unequally many of; what each process predicts is put together by
+            :func:`whytransfer.transfer.sharing.in_turn`, and the first one writes. Any other task
+            is done by the first process alone.
         model: What is trained, a :class:`whytransfer.train.loop.Learner`.
 
     Raises:
@@ -89,6 +118,7 @@ class Task(ABC):
 
     FINE_TUNES: ClassVar[bool]
     PREDICTS: ClassVar[Predicts]
+    PARALLEL: ClassVar[bool] = False
 
     model: nn.Module
 

@@ -1,15 +1,18 @@
 """Images with objects: what the readers of detection formats have in common."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from whytransfer.core.errors import InputError
+from whytransfer.core.fingerprint import hash_file
 from whytransfer.data.images import read_image
 from whytransfer.data.masks import Polygons, Shape, Shapes
 from whytransfer.data.sample import Objects, Sample, Unannotated
+
+_SHOWN = 3
 
 Box = tuple[float, float, float, float]
 
@@ -141,6 +144,42 @@ def fit_box(box_xyxy: Box, size: tuple[int, int], where: str) -> Box:
             "correct the box or the image's size",
         )  # fmt: skip
     return inside
+
+
+def shared(root: Path, splits: Mapping[str, Sequence[Entry]]) -> list[InputError]:
+    """Returns one problem if images of the test split are among those that are trained on.
+
+    They are if they are the same file, or another file of the same content.
+    """
+    digests = {
+        split: {
+            hash_file(root / entry.file): entry.name
+            for entry in reversed(entries)
+            if (root / entry.file).is_file()
+        }
+        for split, entries in splits.items()
+    }
+    train, test = digests.get("train", {}), digests.get("test", {})
+    both = sorted((name, train[digest]) for digest, name in test.items() if digest in train)
+    if not both:
+        return []
+    named = ", ".join(a if a == b else f"{a} as {b}" for a, b in both[:_SHOWN])
+    more = f" and {len(both) - _SHOWN} more" if len(both) > _SHOWN else ""
+    return [
+        InputError(
+            root, f"{len(both)} test images are trained on: {named}{more}", "splits apart",
+            "take them out of one split; a score on them measures memory",
+        )
+    ]  # fmt: skip
+
+
+def without_boxes(root: Path, entries: Sequence[Entry]) -> list[InputError]:
+    """Returns one problem if no image of the training split shows an object."""
+    if any(entry.objects for entry in entries):
+        return []
+    found = f"no box in any of the {len(entries)} training images"
+    todo = "check the annotations, or that the folder is the right one"
+    return [InputError(root, found, "images with annotated objects", todo)]
 
 
 def duplicates(entries: Sequence[Entry], where: Path) -> list[InputError]:

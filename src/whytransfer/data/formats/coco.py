@@ -33,6 +33,8 @@ from whytransfer.data.formats._detection import (
     Entry,
     duplicates,
     fit_box,
+    shared,
+    without_boxes,
 )
 from whytransfer.data.images import unreadable
 from whytransfer.data.masks import RunLengths
@@ -102,12 +104,14 @@ def check(config: Config) -> Report:
     """Reads the annotations, counts, and decodes every image."""
     counts: dict[str, int] = {}
     problems: list[InputError] = []
+    read: dict[str, list[Entry]] = {}
     for split in config.splits:
         try:
             scan = _scan(config, split)
         except InputError as error:
             problems.append(error)
             continue
+        read[split] = scan.entries
         counts["classes"] = len(scan.classes)
         counts[f"{split} images"] = len(scan.entries)
         counts[f"{split} objects"] = sum(len(entry.objects) for entry in scan.entries)
@@ -119,6 +123,8 @@ def check(config: Config) -> Report:
             counts[f"{split} objects without a mask"] = without
         problems += scan.problems
         problems += unreadable(config.root / entry.file for entry in scan.entries)
+    problems += shared(config.root, read)
+    problems += without_boxes(config.root, read["train"]) if "train" in read else []
     return Report("coco", counts, distinct(problems))
 
 
@@ -154,7 +160,8 @@ def _scan(config: Config, split: Split) -> _Scan:
         raise InputError(file, f"categories are {', '.join(classes)}", "unique names", _CORRECT)
     scan = _Scan(file, classes, [])
     objects = _objects(content, categories, scan)
-    for image in content["images"]:
+    # By file name, which is by id in COCO's own: the order of a file's rows shall move nothing.
+    for image in sorted(content["images"], key=lambda image: str(image["file_name"])):
         path = f"{folder}/{image['file_name']}"
         size = int(image["height"]), int(image["width"])
         found = tuple(objects[image["id"]])

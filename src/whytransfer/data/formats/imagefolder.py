@@ -34,6 +34,9 @@ from whytransfer.data.formats._lists import Line, absent, images_below, read_lin
 from whytransfer.data.images import image_size, is_image, read_image, unreadable
 from whytransfer.data.sample import Sample, Source, Split, Unannotated
 
+_NO_CLASSES = ("leftImg8bit", "gtFine")
+"""Folders of Cityscapes whose folders are cities, though they look like classes."""
+
 
 class Config(FormatConfig):
     """Where the class folders lie.
@@ -132,7 +135,7 @@ def check(config: Config) -> Report:
 
 def recognise(path: Path) -> dict[str, Any] | None:
     """Returns the fields of ``Config`` if the folder holds ``train/<class>/<image>``."""
-    if not _holds_classes(path / "train"):
+    if path.absolute().name in _NO_CLASSES or not _holds_classes(path / "train"):
         return None
     test = next((name for name in ("val", "test") if _holds_classes(path / name)), None)
     return {"root": str(path), "test": test}

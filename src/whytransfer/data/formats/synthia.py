@@ -15,16 +15,13 @@ the one in common use for SYNTHIA to Cityscapes.
 
 import contextlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from whytransfer.core.config import assumed
-from whytransfer.core.environment import num_cores
 from whytransfer.core.errors import InputError
 from whytransfer.core.streams import Stream
 from whytransfer.data.format import (
@@ -35,7 +32,8 @@ from whytransfer.data.format import (
     refuse,
     require_folder,
 )
-from whytransfer.data.images import image_size, read_image, unreadable
+from whytransfer.data.formats._cityscapes_classes import CITYSCAPES as CITYSCAPES
+from whytransfer.data.images import failures, image_size, read_image, read_stored, unreadable
 from whytransfer.data.sample import (
     IGNORED,
     Sample,
@@ -44,13 +42,6 @@ from whytransfer.data.sample import (
     Split,
     Unannotated,
 )
-
-CITYSCAPES = (
-    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign",
-    "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train",
-    "motorcycle", "bicycle",
-)  # fmt: skip
-"""Cityscapes' classes in the order of their training numbers."""
 
 RAND_CLASSES = (
     "void", "sky", "building", "road", "sidewalk", "fence", "vegetation", "pole", "car",
@@ -126,7 +117,7 @@ class StreetSource(Unannotated):
                 number that is no class.
         """
         path = self._root / _label_name(self._names[index])
-        pixels = _read_labels(path)
+        pixels = read_stored(path, 16, 3, _UNPACK)
         size = self.size(index)
         if pixels.shape[:2] != size:
             raise InputError(
@@ -171,7 +162,7 @@ def check(config: Config) -> Report:
     for split, source in zip(config.splits, sources, strict=True):
         counts[f"{split} images"] = len(source)
         problems += unreadable(source.path(index) for index in range(len(source)))
-        problems += _bad_labels(source)
+        problems += failures(source.segmentation, range(len(source)))
     return Report("synthia", counts, distinct(problems))
 
 
@@ -282,30 +273,3 @@ def _has_cameras(base: Path) -> bool:
     with contextlib.suppress(PermissionError):
         return any(path.is_dir() for path in (base / _IMAGES).glob("Stereo_*"))
     return False
-
-
-def _read_labels(path: Path) -> NDArray[np.uint16]:
-    try:
-        data = np.fromfile(path, dtype=np.uint8)
-    except FileNotFoundError:
-        raise InputError(path, "no such file", "the label file", _UNPACK) from None
-    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if pixels is None:
-        raise InputError(path, "can't be decoded", "a 16-bit PNG", _UNPACK)
-    if pixels.dtype != np.uint16 or pixels.ndim != 3:
-        channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-        found = f"has {pixels.dtype.itemsize * 8} bits and {channels} channel{'s'[: channels > 1]}"
-        raise InputError(path, found, "16 bits and three channels", _UNPACK)
-    return np.asarray(pixels)
-
-
-def _bad_labels(source: StreetSource) -> Iterator[InputError]:
-    def attempt(index: int) -> InputError | None:
-        try:
-            source.segmentation(index)
-        except InputError as error:
-            return error
-        return None
-
-    with ThreadPoolExecutor(num_cores()) as pool:
-        yield from (error for error in pool.map(attempt, range(len(source))) if error)

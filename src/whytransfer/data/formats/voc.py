@@ -1,5 +1,9 @@
 """Pascal VOC's devkit: ``VOC2007/{Annotations,ImageSets/Main,JPEGImages}``, boxes as XML.
 
+Any years that lie beside each other are read, and the union of several as one split. The images of
+a set come in the order of their names. An image is named as in its set, ``000005``; where a split
+joins several years the year stands before it, ``2007/000005``.
+
 VOC counts pixels from 1 and includes the last one, so a box becomes (xmin - 1, ymin - 1, xmax,
 ymax) in continuous 0-based pixels, as in detectron2 pascal_voc.py @02b5c4e. One that sticks out
 of its image by up to a pixel is clipped, as there in training; by more, it is an error.
@@ -30,6 +34,8 @@ from whytransfer.data.formats._detection import (
     Entry,
     duplicates,
     fit_box,
+    shared,
+    without_boxes,
 )
 from whytransfer.data.images import SUFFIXES, image_size, unreadable
 from whytransfer.data.sample import Source, Split
@@ -55,7 +61,8 @@ class Config(FormatConfig):
 
     Attributes:
         root: The folder that holds ``VOC2007`` (the devkit), or ``VOC2007`` itself.
-        train: Image sets, each ``<year>_<name>``, one after the other.
+        train: Image sets, each ``<year>_<name>``, one after the other:
+            ``[2007_trainval, 2012_trainval]`` is what is called 07+12.
         test: The same for the test images; empty where there are none.
         classes: ``voc`` for the twenty of VOC, ``infer`` for the names found in the annotations
             of all these sets, sorted, or a list of names.
@@ -106,12 +113,14 @@ def check(config: Config) -> Report:
     """Reads every annotation, counts, and decodes every image."""
     counts: dict[str, int] = {}
     problems: list[InputError] = []
+    read: dict[str, list[Entry]] = {}
     for split in config.splits:
         try:
             scan = _scan(config, split)
         except InputError as error:
             problems.append(error)
             continue
+        read[split] = scan.entries
         objects = [item for entry in scan.entries for item in entry.objects]
         counts["classes"] = len(scan.classes)
         counts[f"{split} images"] = len(scan.entries)
@@ -119,6 +128,8 @@ def check(config: Config) -> Report:
         counts[f"{split} difficult objects"] = sum(item.difficult for item in objects)
         problems += scan.problems
         problems += unreadable(config.root / entry.file for entry in scan.entries)
+    problems += shared(config.root, read)
+    problems += without_boxes(config.root, read["train"]) if "train" in read else []
     return Report("voc", counts, distinct(problems))
 
 
@@ -155,19 +166,22 @@ def _scan(config: Config, split: Split) -> _Scan:
         InputError: The folder or an image set is missing, so that nothing can be read.
     """
     scan = _Scan(_classes(config), [], [], [])
-    for image_set in getattr(config, split):
+    image_sets = getattr(config, split)
+    years = {image_set.partition("_")[0] for image_set in image_sets}
+    for image_set in image_sets:
         year, listing = _image_set(config, image_set)
         scan.files.append(listing)
-        for name in _listed(listing):
+        prefix = f"{image_set.partition('_')[0]}/" if len(years) > 1 else ""
+        for name in sorted(_listed(listing)):
             try:
-                scan.entries.append(_entry(config.root, year, name, scan))
+                scan.entries.append(_entry(config.root, year, name, prefix, scan))
             except InputError as error:
                 scan.problems.append(error)
     scan.problems += duplicates(scan.entries, config.root)
     return scan
 
 
-def _entry(root: Path, year: Path, name: str, scan: _Scan) -> Entry:
+def _entry(root: Path, year: Path, name: str, prefix: str, scan: _Scan) -> Entry:
     """Reads one image's annotation; what is wrong with single objects goes to the problems."""
     image = _image_file(year, name)
     file = year / "Annotations" / f"{name}.xml"
@@ -183,7 +197,7 @@ def _entry(root: Path, year: Path, name: str, scan: _Scan) -> Entry:
             scan.problems.append(error)
             continue
         objects.append(Annotated(box, label, difficult=item.difficult))
-    return Entry(name, image.relative_to(root).as_posix(), size, tuple(objects))
+    return Entry(prefix + name, image.relative_to(root).as_posix(), size, tuple(objects))
 
 
 def _label(name: str, classes: tuple[str, ...], file: Path) -> int:
@@ -282,7 +296,21 @@ def _read(file: Path) -> tuple[tuple[int, int] | None, list[_Object]]:
         raise InputError(file, f"malformed XML ({error})", "a VOC annotation", _CORRECT) from None
     if root.tag != "annotation":
         raise InputError(file, f"holds <{root.tag}>", "<annotation> as its root", _CORRECT)
+    _require_own(root, file)
     return _size(root, file), [_object(node, file) for node in root.iterfind("object")]
+
+
+def _require_own(root: ElementTree.Element, file: Path) -> None:
+    """Refuses an annotation that says it is of another image, where there is such an image.
+
+    A name of nothing that exists is what some tools leave, and means nothing.
+    """
+    named = Path((root.findtext("filename") or "").strip()).stem
+    if named and named != file.stem and (file.parent / f"{named}.xml").is_file():
+        raise InputError(
+            file, f"says that it is of the image {named}", f"the annotation of {file.stem}",
+            "put each annotation under its image's name",
+        )  # fmt: skip
 
 
 def _size(root: ElementTree.Element, file: Path) -> tuple[int, int] | None:

@@ -17,6 +17,9 @@ from whytransfer.data.world._factors import ObjectFactors, Rendered
 FIRST_TEST_INDEX = 1 << 30
 """Test pictures count from here: another number of training pictures never changes them."""
 
+FIRST_LATER_INDEX = 1 << 29
+"""Training pictures of a later year count from here, for the same reason."""
+
 _QUALITY = [
     *(cv2.IMWRITE_JPEG_QUALITY, 95),
     *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),

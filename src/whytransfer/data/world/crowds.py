@@ -29,7 +29,13 @@ from whytransfer.data.world._factors import (
 from whytransfer.data.world._scene import compose
 from whytransfer.data.world._shapes import SHAPES
 from whytransfer.data.world._surfaces import SURFACES
-from whytransfer.data.world._writing import FIRST_TEST_INDEX, FactorsFile, write_jpeg, write_world
+from whytransfer.data.world._writing import (
+    FIRST_LATER_INDEX,
+    FIRST_TEST_INDEX,
+    FactorsFile,
+    write_jpeg,
+    write_world,
+)
 
 __all__ = [
     "DATASET",
@@ -49,6 +55,8 @@ __all__ = [
 FORMAT = "voc"
 DATASET: dict[str, Any] = {"format": FORMAT, "classes": "infer"}
 
+_YEARS = ("2007", "2012")
+
 _NUM_TRIES = 12
 _NEAREST = 0.3
 _MARGIN = 0.5
@@ -60,6 +68,8 @@ class Config(_Config):
     Attributes:
         num_train: Pictures of ``trainval``; the first half are ``train``, the rest ``val``.
         num_test: Pictures of ``test``.
+        num_train_2012: In VOC's layout, further pictures: the ``trainval`` of 2012. The other
+            pictures are the same with them and without.
         size_px: Height and width.
         num_shared_shapes: Shapes from the front of ``SHAPES``, where ``things`` takes its own.
         num_new_shapes: Shapes from the back of ``SHAPES``, which ``things`` leaves out unless
@@ -75,6 +85,7 @@ class Config(_Config):
 
     num_train: int = Field(500, ge=2)
     num_test: int = Field(500, ge=1)
+    num_train_2012: int = Field(0, ge=0)
     size_px: int = Field(96, ge=48, le=1024)
     num_shared_shapes: int = Field(4, ge=0, le=len(SHAPES))
     num_new_shapes: int = Field(4, ge=0, le=len(SHAPES))
@@ -99,12 +110,17 @@ class Config(_Config):
             )
         if min(self.num_train, self.num_test) < num_classes:
             raise ValueError(f"{num_classes} classes need at least as many pictures in each set")
+        if self.num_train_2012 and self.layout != "voc":
+            raise ValueError("num_train_2012 goes with layout: voc, and with no other")
         return self
 
 
 def dataset(config: Config) -> dict[str, Any]:
     """Returns the fields that a reader of what is written needs beside the folder."""
-    return DATASET if config.layout == "voc" else {"format": "coco"}
+    if config.layout == "coco":
+        return {"format": "coco"}
+    years = [f"{year}_trainval" for year in _YEARS[: 1 + bool(config.num_train_2012)]]
+    return DATASET | ({"train": years} if len(years) > 1 else {})
 
 
 def classes(config: Config) -> tuple[str, ...]:
@@ -156,14 +172,14 @@ def _apart(one: Pose, other: Pose) -> bool:
     return dx * dx + dy * dy >= least * least
 
 
-def annotation(name: str, rendered: Rendered) -> str:
+def annotation(name: str, rendered: Rendered, year: str = _YEARS[0]) -> str:
     """Writes a picture's VOC annotation; ``xmin``, ``ymin`` are 1-based, all four inclusive.
 
     Source: VOC2007 development kit, section 6.1 and the annotation files themselves.
     """
     height, width, depth = rendered.image.shape
     root = ElementTree.Element("annotation")
-    _element(root, "folder", "VOC2007")
+    _element(root, "folder", f"VOC{year}")
     _element(root, "filename", f"{name}.jpg")
     size = _element(root, "size")
     for tag, value in (("width", width), ("height", height), ("depth", depth)):
@@ -193,8 +209,9 @@ def _element(parent: ElementTree.Element, tag: str, value: object = "") -> Eleme
 def write(root: Path, config: Config, seed: int) -> None:
     """Writes the pictures and their annotations in the chosen layout, and the sidecars.
 
-    VOC's is ``VOC2007/{Annotations,ImageSets/Main,JPEGImages}``, COCO's
-    ``{train,val}2017`` and ``annotations/instances_{train,val}2017.json``.
+    VOC's is ``VOC2007/{Annotations,ImageSets/Main,JPEGImages}`` and, where it is asked for, the
+    same for 2012 without ``test``; COCO's is ``{train,val}2017`` and
+    ``annotations/instances_{train,val}2017.json``.
     """
     write_world(root, "crowds", config, seed)
     if config.layout == "voc":
@@ -208,19 +225,26 @@ def _indices(config: Config) -> list[int]:
 
 
 def _write_voc(root: Path, config: Config, seed: int) -> None:
-    devkit = root / "VOC2007"
-    (devkit / "Annotations").mkdir(parents=True)
-    indices = _indices(config)
-    names = [f"{number:06d}" for number in range(1, len(indices) + 1)]
+    """Writes 2007 and, if it has any picture, 2012, whose names begin with the year as VOC's do."""
+    later = range(FIRST_LATER_INDEX, FIRST_LATER_INDEX + config.num_train_2012)
+    indices = {"2007": _indices(config), "2012": list(later)}
+    names = {
+        year: [f"{prefix}{number:06d}" for number in range(1, len(indices[year]) + 1)]
+        for year, prefix in zip(_YEARS, ("", "2012_"), strict=True)
+    }
     with FactorsFile(root) as factors:
-        for name, index in zip(names, indices, strict=True):
-            rendered = render(config, seed, index)
-            path = Path("VOC2007", "JPEGImages", f"{name}.jpg")
-            write_jpeg(root / path, rendered.image)
-            text = annotation(name, rendered)
-            (devkit / "Annotations" / f"{name}.xml").write_text(text, encoding="utf-8")
-            factors.add(path, index, rendered)
-    _write_image_sets(devkit / "ImageSets" / "Main", names, config.num_train)
+        for year in filter(indices.get, _YEARS):
+            devkit = root / f"VOC{year}"
+            (devkit / "Annotations").mkdir(parents=True)
+            for name, index in zip(names[year], indices[year], strict=True):
+                rendered = render(config, seed, index)
+                path = Path(devkit.name, "JPEGImages", f"{name}.jpg")
+                write_jpeg(root / path, rendered.image)
+                text = annotation(name, rendered, year)
+                (devkit / "Annotations" / f"{name}.xml").write_text(text, encoding="utf-8")
+                factors.add(path, index, rendered)
+            num_train = config.num_train if year == _YEARS[0] else config.num_train_2012
+            _write_image_sets(devkit / "ImageSets" / "Main", names[year], num_train)
 
 
 def _write_coco(root: Path, config: Config, seed: int) -> None:
@@ -248,6 +272,6 @@ def _write_image_sets(folder: Path, names: list[str], num_train: int) -> None:
         "trainval": names[:num_train],
         "test": names[num_train:],
     }
-    for set_name, members in sets.items():
+    for set_name, members in ((name, members) for name, members in sets.items() if members):
         text = "".join(f"{member}\n" for member in members)
         (folder / f"{set_name}.txt").write_text(text, encoding="utf-8")

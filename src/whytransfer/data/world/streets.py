@@ -1,7 +1,8 @@
-"""Street scenes with the class and the object of every pixel: SYNTHIA's role.
+"""Street scenes with the class and the object of every pixel: SYNTHIA's role, and Cityscapes'.
 
 Either pictures of unrelated streets, as SYNTHIA-RAND-CITYSCAPES, or drives along a street seen by
-two cameras, as the SYNTHIA sequences. Pictures, masks and numbers of objects come from the same
+two cameras, as the SYNTHIA sequences; or unrelated streets of some cities in two splits, with the
+bonnet of the camera's car, as Cityscapes. Pictures, masks and numbers of objects come from the same
 strokes, so the masks are exact.
 """
 
@@ -18,6 +19,15 @@ from pydantic import Field
 
 from whytransfer.core.config import Config as _Config
 from whytransfer.core.streams import Stream
+from whytransfer.data.world._city import (
+    FIRST_TRAIN_STREET,
+    INSTANCES_PER_LABEL,
+    TRAIN_CITIES,
+    VAL_CITIES,
+    CityPicture,
+    as_cityscapes,
+    frame_name,
+)
 from whytransfer.data.world._street import (
     CELL_M,
     CLASSES,
@@ -31,16 +41,18 @@ from whytransfer.data.world._street import (
     traffic,
 )
 from whytransfer.data.world._street_things import paint_thing
-from whytransfer.data.world._writing import FactorsFile, write_world
+from whytransfer.data.world._writing import FIRST_TEST_INDEX, FactorsFile, write_world
 
 __all__ = [
     "CLASSES",
     "DATASET",
     "FORMAT",
+    "CityPicture",
     "Config",
     "RenderedStreet",
     "Seen",
     "StreetScene",
+    "city_picture",
     "dataset",
     "render",
     "write",
@@ -62,22 +74,27 @@ class Config(_Config):
     """What the pictures show and how many there are.
 
     Attributes:
-        num_images: Pictures of unrelated streets, or frames of all sequences together.
-        width_px: Width; SYNTHIA's pictures have 1280.
-        height_px: Height; SYNTHIA's 760.
-        layout: RAND-CITYSCAPES, or sequences with a left and a right camera.
+        num_images: Pictures of unrelated streets, or frames of all sequences together; in the
+            layout of Cityscapes the pictures of ``train``.
+        num_val: Pictures of ``val`` in that layout; elsewhere of no use.
+        width_px: Width; SYNTHIA's pictures have 1280, Cityscapes' 2048.
+        height_px: Height; SYNTHIA's 760, Cityscapes' 1024.
+        layout: RAND-CITYSCAPES, sequences with a left and a right camera, or Cityscapes.
         frames: Frames of one sequence, per camera.
     """
 
     num_images: int = Field(300, ge=2)
-    width_px: int = Field(192, ge=64, le=1280)
-    height_px: int = Field(114, ge=48, le=760)
-    layout: Literal["rand_cityscapes", "sequences"] = "rand_cityscapes"
+    num_val: int = Field(60, ge=1)
+    width_px: int = Field(192, ge=64, le=2048)
+    height_px: int = Field(114, ge=48, le=1024)
+    layout: Literal["rand_cityscapes", "sequences", "cityscapes"] = "rand_cityscapes"
     frames: int = Field(20, ge=2, le=1000)
 
 
 def dataset(config: Config) -> dict[str, Any]:
     """Returns the fields that a reader of what is written needs beside the folder."""
+    if config.layout == "cityscapes":
+        return {"format": "cityscapes"}
     return {**DATASET, "layout": config.layout}
 
 
@@ -174,43 +191,93 @@ def _seen(painter: StreetPainter, placed: list[tuple[Thing, float]]) -> tuple[Se
     seen = []
     for number in numbers[numbers > 0].tolist():
         mask = painter.instances == number
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
-        left, top, right, bottom = (float(edge) for edge in box)
         category = names[int(painter.labels[mask][0])]
         place = places.get(number) or places[number - 1]
-        count = int(np.count_nonzero(mask))
-        seen.append(Seen(number, category, place, count, (left, top, right, bottom)))
+        seen.append(_seen_as(mask, Seen(number, category, place, 0, (0.0, 0.0, 0.0, 0.0))))
     return tuple(seen)
 
 
-def write(root: Path, config: Config, seed: int) -> None:
-    """Writes ``RGB``, ``GT/LABELS`` and the sidecars, in the chosen layout.
+def _seen_as(mask: NDArray[np.bool_], seen: Seen) -> Seen:
+    """Returns an object with the number and the bounds of the pixels where it is to be seen."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+    left, top, right, bottom = (float(edge) for edge in box)
+    count = int(np.count_nonzero(mask))
+    return dataclasses.replace(seen, num_pixels=count, box_xyxy=(left, top, right, bottom))
 
-    A label file is a PNG of three 16-bit channels: class, object, 0 in the order red, green, blue,
-    so that OpenCV finds the class last.
+
+def city_picture(rendered: RenderedStreet) -> tuple[CityPicture, tuple[Seen, ...]]:
+    """Returns a rendered street as Cityscapes has it, and its objects under the numbers there."""
+    picture = as_cityscapes(rendered.image, rendered.labels, rendered.instances)
+    objects = []
+    for seen in rendered.objects:
+        # What the bonnet hides has lost its number.
+        mask = (rendered.instances == seen.instance) & (picture.instance_ids >= INSTANCES_PER_LABEL)
+        if mask.any():
+            number = int(picture.instance_ids[mask][0])
+            objects.append(_seen_as(mask, dataclasses.replace(seen, instance=number)))
+    return picture, tuple(objects)
+
+
+def write(root: Path, config: Config, seed: int) -> None:
+    """Writes pictures, label files and the sidecars, in the chosen layout.
+
+    SYNTHIA's is ``RGB`` and ``GT/LABELS``; a label file is a PNG of three 16-bit channels: class,
+    object, 0 in the order red, green, blue, so that OpenCV finds the class last. Cityscapes' is
+    ``leftImg8bit`` and ``gtFine`` with ``labelIds`` and ``instanceIds``.
     """
     write_world(root, "streets", config, seed)
     with FactorsFile(root) as sidecar:
-        for number, (name, street, frame, eye) in enumerate(_pictures(config)):
-            rendered = render(config, seed, street, frame, eye)
-            folder, file = name.rsplit("/", 1)
-            below, _, rest = folder.partition("RGB")
-            labels = rendered.labels
-            if config.layout == "sequences":
-                labels = _sequence_numbers(labels)
-            _write_png(root / name, rendered.image[:, :, ::-1])
-            planes = (np.zeros_like(rendered.instances), rendered.instances, labels)
-            stacked = np.stack([plane.astype(np.uint16) for plane in planes], axis=2)
-            _write_png(root / f"{below}GT/LABELS{rest}" / file, stacked)
+        if config.layout == "cityscapes":
+            _write_cities(root, config, seed, sidecar)
+        else:
+            _write_synthia(root, config, seed, sidecar)
+
+
+def _write_synthia(root: Path, config: Config, seed: int, sidecar: FactorsFile) -> None:
+    for number, (name, street, frame, eye) in enumerate(_pictures(config)):
+        rendered = render(config, seed, street, frame, eye)
+        folder, file = name.rsplit("/", 1)
+        below, _, rest = folder.partition("RGB")
+        labels = rendered.labels
+        if config.layout == "sequences":
+            labels = _sequence_numbers(labels)
+        _write_png(root / name, rendered.image[:, :, ::-1])
+        planes = (np.zeros_like(rendered.instances), rendered.instances, labels)
+        stacked = np.stack([plane.astype(np.uint16) for plane in planes], axis=2)
+        _write_png(root / f"{below}GT/LABELS{rest}" / file, stacked)
+        sidecar.add_factors(
+            Path(name),
+            number,
+            street=street,
+            frame=frame,
+            eye_m=eye,
+            scene=dataclasses.asdict(rendered.scene),
+            objects=[dataclasses.asdict(thing) for thing in rendered.objects],
+        )
+
+
+def _write_cities(root: Path, config: Config, seed: int, sidecar: FactorsFile) -> None:
+    parts = (
+        ("train", TRAIN_CITIES, FIRST_TRAIN_STREET, config.num_images),
+        ("val", VAL_CITIES, FIRST_TEST_INDEX, config.num_val),
+    )
+    for part, cities, first_street, count in parts:
+        for number in range(count):
+            street = first_street + number
+            rendered = render(config, seed, street)
+            picture, objects = city_picture(rendered)
+            frame = f"{part}/{frame_name(number, cities)}"
+            name = Path("leftImg8bit", f"{frame}_leftImg8bit.png")
+            _write_png(root / name, picture.image[:, :, ::-1])
+            _write_png(root / f"gtFine/{frame}_gtFine_labelIds.png", picture.label_ids)
+            _write_png(root / f"gtFine/{frame}_gtFine_instanceIds.png", picture.instance_ids)
             sidecar.add_factors(
-                Path(name),
+                name,
                 number,
                 street=street,
-                frame=frame,
-                eye_m=eye,
                 scene=dataclasses.asdict(rendered.scene),
-                objects=[dataclasses.asdict(thing) for thing in rendered.objects],
+                objects=[dataclasses.asdict(thing) for thing in objects],
             )
 
 

@@ -24,7 +24,7 @@ def cell_anchors(sizes_px: Sequence[float], ratios: Sequence[float]) -> Tensor:
 
 
 def grid_anchors(cell_xyxy: Tensor, height: int, width: int, stride_px: int) -> Tensor:
-    """Returns the anchors of all cells, float32: (height * width * len(cell_xyxy), 4).
+    """Returns the anchors of all cells, float64: (height * width * len(cell_xyxy), 4).
 
     Cells run row by row, the first one centred on pixel (0, 0) (offset 0); the anchors of a cell
     change fastest, as in the flattened output of the proposal network.
@@ -34,4 +34,14 @@ def grid_anchors(cell_xyxy: Tensor, height: int, width: int, stride_px: int) -> 
     x = torch.arange(width, device=device, dtype=cell_xyxy.dtype) * stride_px
     y, x = torch.meshgrid(y, x, indexing="ij")
     centres = torch.stack([x, y, x, y], dim=-1).reshape(-1, 1, 4)
-    return (centres + cell_xyxy).reshape(-1, 4).float()
+    return (centres + cell_xyxy).reshape(-1, 4)
+
+
+def cells_within(size_px: tuple[int, int], height: int, width: int, stride_px: int) -> Tensor:
+    """Says of each cell of a map whether it belongs to an image of that size: (height * width,).
+
+    The image lies in the map's upper left corner; what is beyond it is padding.
+    """
+    rows = torch.arange(height) * stride_px < size_px[0]
+    columns = torch.arange(width) * stride_px < size_px[1]
+    return (rows[:, None] & columns).flatten()

@@ -37,6 +37,14 @@ def decode(deltas: Tensor, anchors_xyxy: Tensor, weights: Weights) -> Tensor:
     return torch.cat([centre - half, centre + half], dim=-1)
 
 
+def full_precision(values: Tensor) -> Tensor:
+    """Returns a network's output in float32, or in float64 where it has that.
+
+    Boxes and scores are computed so whatever the network computes in.
+    """
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def _centre_and_size(boxes_xyxy: Tensor) -> tuple[Tensor, Tensor]:
     low = boxes_xyxy[..., :2]
     size = boxes_xyxy[..., 2:] - low

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import Config
+from whytransfer.core.errors import InputError
 from whytransfer.train.learner import Context
 from whytransfer.train.norm import convert_groups, regions_of
+from whytransfer.transfer.parts.frozen import frozen_modules
 from whytransfer.transfer.parts.mask_head import MaskConfig, MaskHead
 from whytransfer.transfer.parts.proposals import ProposalConfig, ProposalNetwork, Size
 from whytransfer.transfer.parts.regions import (
@@ -22,7 +25,7 @@ from whytransfer.transfer.parts.regions import (
     Regions,
     sample_regions,
 )
-from whytransfer.transfer.parts.scenes import SceneBatch
+from whytransfer.transfer.parts.scenes import SceneBatch, alike
 
 _MAP, _HEAD = "layer3", "layer4"
 
@@ -38,16 +41,24 @@ class C4Config(Config):
             a batch, which is what synchronised BatchNorm computes on any number of GPUs. Regions
             keep the group of their image.
         frozen_levels: This many levels, the stem being the first, keep their weights and use
-            their running statistics; 2 is detectron2's own default, 0 MoCo's.
+            their running statistics: detectron2's ``FREEZE_AT``, 2 by its own default, 0 by MoCo's.
+        frozen_norms: All BatchNorm of the backbone keeps its scale, shift and running statistics,
+            and uses them: detectron2's ``FrozenBN``, its own default.
+        padded_together: Consecutive images that one GPU of the reference pads to a common size.
+            In training, anchors beyond that size are left out, as if the rest of the batch were
+            elsewhere; ``None`` keeps them all. In a test every image has its own anchors only.
 
-    Source: moco detection/configs/Base-RCNN-C4-BN.yaml @132aea9 (synchronised, nothing frozen).
+    Source: moco detection/configs/Base-RCNN-C4-BN.yaml @132aea9 (synchronised, nothing frozen);
+        detectron2 config/defaults.py and modeling/backbone/resnet.py ``freeze`` @02b5c4e.
     """
 
     proposals: ProposalConfig = ProposalConfig()
     regions: RegionConfig = RegionConfig()
     masks: MaskConfig | None = None
     bn_group_size: int | None = None
-    frozen_levels: int = 0
+    frozen_levels: int = Field(default=0, ge=0, le=5)
+    frozen_norms: bool = False
+    padded_together: PositiveInt | None = 2
 
 
 class C4Detector(nn.Module):
@@ -61,6 +72,9 @@ class C4Detector(nn.Module):
         num_classes: C; background comes on top.
         config: All its settings.
 
+    Raises:
+        InputError: The backbone lacks one of the two stages.
+
     Source: Ren et al. 2015; He et al. 2017; detectron2 Base-RCNN-C4.yaml and roi_heads.py
         @02b5c4e, ``Res5ROIHeads``; moco detection/train_net.py @132aea9 (BatchNorm after the last
         stage).
@@ -69,6 +83,7 @@ class C4Detector(nn.Module):
     def __init__(self, backbone: Backbone, num_classes: int, config: C4Config) -> None:
         super().__init__()
         self.backbone, self.num_classes, self.config = backbone, num_classes, config
+        _require_stages(backbone)
         level, head = backbone.level(_MAP), backbone.level(_HEAD)
         self.stride_px = level.stride
         self.proposals = ProposalNetwork(level.channels, level.stride, config.proposals)
@@ -91,19 +106,21 @@ class C4Detector(nn.Module):
 
     def loss(self, batch: SceneBatch, context: Context) -> dict[str, Tensor]:
         """Returns the losses of a batch, four or with masks five, and under ``loss`` their sum."""
-        truth = [boxes.to(self._device) for boxes in batch.boxes_xyxy]
-        labels = [label.to(self._device) for label in batch.labels]
+        batch = alike(batch, context)
         features = self._features(batch)
         logits, deltas = self.proposals(features)
         anchors = self.proposals.anchors(features)
+        truth = [boxes.to(anchors) for boxes in batch.boxes_xyxy]
+        labels = [label.to(self._device) for label in batch.labels]
+        within = self.proposals.within(features, batch.sizes_px, self.config.padded_together)
         streams = [context.stream("anchors", index) for index in batch.indices]
-        losses = self.proposals.losses(logits, deltas, anchors, truth, streams)
-        proposals = self.proposals.propose(logits, deltas, anchors, batch.sizes_px)
+        losses = self.proposals.losses(logits, deltas, anchors, truth, streams, within)
+        proposals = self.proposals.propose(logits, deltas, anchors, batch.sizes_px, within)
         regions = self._sample(proposals, truth, labels, batch.indices, context)
         read = self._read(features, [r.boxes_xyxy for r in regions])
-        losses |= self.predictor.losses(*self._boxes(read), regions)
+        losses |= self.predictor.losses(*self._boxes(read), regions, context.average)
         if self.mask_head is not None:
-            losses["loss_masks"] = self._mask_loss(self.mask_head, read, regions, batch)
+            losses["loss_masks"] = self._mask_loss(read, regions, batch, context)
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
     def after_step(self) -> None:
@@ -111,12 +128,18 @@ class C4Detector(nn.Module):
 
     @torch.no_grad()
     def detect(self, batch: SceneBatch) -> list[Found]:
-        """Returns each image's detections, boxes in pixels of its original size."""
+        """Returns each image's detections, boxes in pixels of its original size.
+
+        Raises:
+            InputError: The network's outputs are not numbers.
+        """
         features = self._features(batch)
         logits, deltas = self.proposals(features)
         anchors = self.proposals.anchors(features)
-        proposals = self.proposals.propose(logits, deltas, anchors, batch.sizes_px)
+        within = self.proposals.within(features, batch.sizes_px, together=1)
+        proposals = self.proposals.propose(logits, deltas, anchors, batch.sizes_px, within)
         class_logits, box_deltas = self._boxes(self._read(features, proposals))
+        _require_finite(batch.indices, logits, deltas, class_logits, box_deltas)
         counts = [len(boxes) for boxes in proposals]
         split = torch.split(class_logits, counts), torch.split(box_deltas, counts)
         found = [
@@ -147,7 +170,7 @@ class C4Detector(nn.Module):
         return result
 
     def _mask_loss(
-        self, head: MaskHead, read: Tensor, regions: Sequence[Regions], batch: SceneBatch
+        self, read: Tensor, regions: Sequence[Regions], batch: SceneBatch, context: Context
     ) -> Tensor:
         """Returns the loss of the foreground regions' masks, from features that are there."""
         foreground = torch.cat([r.labels for r in regions]) < self.num_classes
@@ -157,7 +180,8 @@ class C4Detector(nn.Module):
         for of_image, own in zip(regions, batch.shapes, strict=True):
             assert of_image.objects is not None
             shapes += [own[row] for row in of_image.objects.tolist()]
-        return head.loss(read[foreground], labels, shapes, boxes)
+        assert self.mask_head is not None
+        return self.mask_head.loss(read[foreground], labels, shapes, boxes, context.average)
 
     def _sample(
         self,
@@ -197,7 +221,7 @@ class C4Detector(nn.Module):
         config = self.config.regions
         pooled = roi_align(
             features,
-            list(boxes_xyxy),
+            [boxes.to(torch.promote_types(boxes.dtype, features.dtype)) for boxes in boxes_xyxy],
             config.pooled,
             spatial_scale=1.0 / self.stride_px,
             sampling_ratio=config.sampling_ratio,
@@ -208,13 +232,36 @@ class C4Detector(nn.Module):
         return read
 
     def _frozen(self) -> list[nn.Module]:
-        frozen = self.backbone.levels[: self.config.frozen_levels]
-        names = [("conv1", "bn1") if level.name == "stem" else (level.name,) for level in frozen]
-        return [self.backbone.net.get_submodule(name) for group in names for name in group]
+        modules = frozen_modules(self.backbone, self.config.frozen_levels)
+        if self.config.frozen_norms:
+            inside = self.backbone.net.modules()
+            modules += [module for module in inside if isinstance(module, nn.BatchNorm2d)]
+        return modules
 
     @property
     def _device(self) -> torch.device:
         return self.predictor.classes.weight.device
+
+
+def _require_stages(backbone: Backbone) -> None:
+    names = [level.name for level in backbone.levels]
+    if not {_MAP, _HEAD} <= set(names):
+        raise InputError(
+            "backbone", f"its levels are {', '.join(names)}",
+            f"a ResNet with {_MAP} and {_HEAD}, which a C4 detector is built on",
+            "take such a backbone, or a task that reads pooled features, such as linear_readout",
+        )  # fmt: skip
+
+
+def _require_finite(indices: Sequence[int], *outputs: Tensor) -> None:
+    """What is not a number would be dropped on the way, and the image look empty."""
+    if not all(bool(torch.isfinite(output).all()) for output in outputs):
+        raise InputError(
+            f"test images {', '.join(map(str, indices))}",
+            "the detector's scores or boxes are not finite",
+            "finite numbers",
+            "the model diverged: lower its learning rate",
+        )
 
 
 def _at_size(found: Found, size: Size, original: Size) -> tuple[Found, Tensor]:

@@ -1,21 +1,23 @@
 """The DeepLab-v3 segmenter: a dilated backbone, a pyramid of spread kernels, a class per pixel."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import Config, assumed
+from whytransfer.core.errors import InputError
 from whytransfer.data.sample import IGNORED
 from whytransfer.train.learner import Context
 from whytransfer.train.norm import convert_groups
 from whytransfer.transfer.parts.dilated import dilate
+from whytransfer.transfer.parts.frozen import frozen_modules
 from whytransfer.transfer.parts.pixels import PixelBatch
 
 _MIDDLE, _LAST = "layer3", "layer4"
@@ -36,6 +38,8 @@ class DeepLabConfig(Config):
         auxiliary_channels: Of that classifier's 3×3 convolution.
         bn_group_size: Images whose statistics a BatchNorm in training shares; ``None`` is all of
             a batch, which is what synchronised BatchNorm computes on any number of GPUs.
+        frozen_levels: This many levels, the stem being the first, keep their weights and use
+            their running statistics; all layers are fine-tuned in the paper.
     """
 
     output_stride: Literal[8, 16] = assumed(
@@ -48,6 +52,7 @@ class DeepLabConfig(Config):
     auxiliary_weight: NonNegativeFloat = assumed(0.4, _MMSEG + "0.5")
     auxiliary_channels: PositiveInt = assumed(256, _MMSEG + "a quarter of the stage's")
     bn_group_size: int | None = None
+    frozen_levels: NonNegativeInt = 0
 
 
 class PyramidHead(nn.Module):
@@ -134,6 +139,15 @@ class Segmenter(nn.Module):
             else None
         )
         convert_groups(self, config.bn_group_size)
+        for module in frozen_modules(backbone, config.frozen_levels):
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Segmenter":
+        """Sets the mode of everything but the frozen levels, which stay in evaluation mode."""
+        super().train(mode)
+        for module in frozen_modules(self.backbone, self.config.frozen_levels):
+            module.eval()
+        return self
 
     def loss(self, batch: PixelBatch, context: Context) -> dict[str, Tensor]:
         """Returns the losses of both classifiers and their weighted sum, and the accuracy."""
@@ -149,25 +163,48 @@ class Segmenter(nn.Module):
             beside = _at_size(self.auxiliary(middle, kept), labels)
             losses["loss_auxiliary"] = _cross_entropy(beside, labels)
             total = total + self.config.auxiliary_weight * losses["loss_auxiliary"]
-        return {"loss": total, **losses, "accuracy": _accuracy(logits.detach(), labels)}
+        return {"loss": total, **losses, "accuracy": _accuracy(logits, labels, context)}
 
     def after_step(self) -> None:
         """Nothing is left to do after an optimiser step."""
 
     @torch.no_grad()
-    def predict(self, batch: PixelBatch) -> list[NDArray[np.uint8]]:
-        """Returns each image's classes (H, W) at its original size."""
-        logits = _at_size(self.head(self._maps(batch)[1]), batch.labels)
-        return [
-            _resized(image[:, :height, :width], original)
-            .argmax(dim=0)
-            .to(torch.uint8)
-            .cpu()
-            .numpy()
-            for image, (height, width), original in zip(
-                logits, batch.sizes_px, batch.originals, strict=True
-            )
-        ]
+    def predict(
+        self, batch: PixelBatch, scales: Sequence[float] = (1.0,), flip: bool = False
+    ) -> list[NDArray[np.uint8]]:
+        """Returns each image's classes (H, W) at its original size.
+
+        Args:
+            batch: Whole images.
+            scales: Each image is looked at at these scales; probabilities are averaged.
+            flip: Also mirrored, at each scale.
+
+        Raises:
+            InputError: A score is not finite.
+        """
+        if tuple(scales) == (1.0,) and not flip:
+            logits = _at_size(self.head(self._maps(batch)[1]), batch.labels)
+            scores = [
+                _resized(image[:, :height, :width], original)
+                for image, (height, width), original in zip(
+                    logits, batch.sizes_px, batch.originals, strict=True
+                )
+            ]
+        else:
+            scores = [self._averaged(one, scales, flip) for one in _one_by_one(batch)]
+        return [_classes(*pair) for pair in zip(scores, batch.indices, strict=True)]
+
+    def _averaged(self, batch: PixelBatch, scales: Sequence[float], flip: bool) -> Tensor:
+        """Returns the probabilities (C, H, W) of one image, summed over scales and mirroring."""
+        total = torch.zeros(())
+        for scale in scales:
+            seen = _scaled(batch, scale)
+            for mirrored in (False, True) if flip else (False,):
+                images = seen.images.flip(2) if mirrored else seen.images
+                logits = self.head(self._maps(seen._replace(images=images))[1])
+                shown = _at_size(logits.flip(3) if mirrored else logits, seen.labels)[0]
+                total = total.to(shown.device) + _resized(shown, batch.originals[0]).softmax(dim=0)
+        return total
 
     def _maps(self, batch: PixelBatch) -> tuple[Tensor, Tensor]:
         """Returns the maps of stages 3 and 4; padding enters as zeros, the mean colour."""
@@ -220,6 +257,44 @@ def _at_size(logits: Tensor, labels: Tensor) -> Tensor:
     return F.interpolate(_precise(logits, logits), size=size, mode="bilinear", align_corners=False)
 
 
+def _one_by_one(batch: PixelBatch) -> Iterator[PixelBatch]:
+    """Yields each image as a batch of its own, without padding."""
+    for row, (height, width) in enumerate(batch.sizes_px):
+        yield PixelBatch(
+            batch.images[row : row + 1, :height, :width],
+            batch.labels[row : row + 1, :height, :width],
+            batch.sizes_px[row : row + 1],
+            batch.indices[row : row + 1],
+            batch.originals[row : row + 1],
+        )
+
+
+def _scaled(batch: PixelBatch, scale: float) -> PixelBatch:
+    """Resizes the images of a batch of equal ones, bilinearly; labels only in size."""
+    size = tuple(max(1, int(side * scale + 0.5)) for side in batch.sizes_px[0])
+    if size == batch.sizes_px[0]:
+        return batch
+    images = batch.images.permute(0, 3, 1, 2).float()
+    images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+    labels = batch.labels.new_full((len(images), *size), IGNORED)
+    sizes = tuple((size[0], size[1]) for _ in batch.sizes_px)
+    return batch._replace(images=images.permute(0, 2, 3, 1), labels=labels, sizes_px=sizes)
+
+
+def _classes(scores: Tensor, index: int) -> NDArray[np.uint8]:
+    """Returns the class (H, W) with the highest of the scores (C, H, W); of equal ones the first.
+
+    Raises:
+        InputError: A score is not finite.
+    """
+    if not scores.isfinite().all():
+        raise InputError(
+            f"test image {index}", "the scores of its pixels are not finite", "finite numbers",
+            "the model diverged: lower its learning rate",
+        )  # fmt: skip
+    return scores.argmax(dim=0).to(torch.uint8).cpu().numpy()
+
+
 def _resized(logits: Tensor, size: Sequence[int]) -> Tensor:
     """Resizes the logits (C, H, W) of one image."""
     if tuple(logits.shape[1:]) == tuple(size):
@@ -238,7 +313,8 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return each.mean()
 
 
-def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+@torch.no_grad()
+def _accuracy(logits: Tensor, labels: Tensor, context: Context) -> Tensor:
     counted = labels != IGNORED
     right = (logits.argmax(dim=1) == labels) & counted
-    return right.sum() / counted.sum().clamp(min=1)
+    return context.average(right.sum().double(), counted.sum())

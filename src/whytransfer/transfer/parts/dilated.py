@@ -10,8 +10,38 @@ from dataclasses import replace
 from torch import nn
 
 from whytransfer.backbone.model import Backbone
+from whytransfer.core.errors import InputError
 
 _DILATED = ("layer2", "layer3", "layer4")
+_STEM = (7, 7)
+
+
+def require_stages(backbone: Backbone, output_stride: int) -> None:
+    """Checks that a backbone is a ResNet with a plain stem that can be dilated to a stride.
+
+    Raises:
+        InputError: It has no stages, a stem other than one 7×7 convolution, or no such stride.
+    """
+    names = [level.name for level in backbone.levels]
+    if not {*_DILATED} <= {*names}:
+        raise InputError(
+            "backbone", f"has the levels {', '.join(names)}", f"the stages {', '.join(_DILATED)} "
+            "of a ResNet, which segmenters and detectors need",
+            "a backbone without stages, such as a ViT, can be read out: linear_readout",
+        )  # fmt: skip
+    stem = getattr(backbone.net, "conv1", None)
+    if not isinstance(stem, nn.Conv2d) or stem.kernel_size != _STEM:
+        kernel = "×".join(map(str, getattr(stem, "kernel_size", ()))) or "several convolutions"
+        raise InputError(
+            "backbone", f"has a stem of {kernel}, as ResNets for small images or deep stems have",
+            "one 7×7 convolution of stride 2", "give another backbone",
+        )  # fmt: skip
+    strides = [level.stride for level in backbone.levels if level.name != "stem"]
+    if output_stride not in strides:
+        raise InputError(
+            "segmenter.output_stride", f"is {output_stride}; the backbone's stages have {strides}",
+            "the stride of one of its stages", "set it to one of them",
+        )  # fmt: skip
 
 
 def dilate(backbone: Backbone, output_stride: int) -> None:

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from whytransfer.core.config import Config
 from whytransfer.data.masks import Polygons, RunLengths, Shape
 from whytransfer.ops.masks import Masks, decode, encode, of_counts
+from whytransfer.train.learner import Average, own_average
+from whytransfer.transfer.parts.box_coding import full_precision
 from whytransfer.transfer.parts.proposals import Size
 
 _SMALLEST_SIDE_PX = 0.1
@@ -70,7 +72,7 @@ class MaskHead(nn.Module):
         """
         logits = self.masks(F.relu(self.up(features)))
         own: Tensor = logits[torch.arange(len(labels), device=labels.device), labels]
-        return own.float()
+        return full_precision(own)
 
     def loss(
         self,
@@ -78,6 +80,7 @@ class MaskHead(nn.Module):
         labels: Tensor,
         shapes: Sequence[Shape],
         boxes_xyxy: Tensor,
+        average: Average = own_average,
     ) -> Tensor:
         """Returns the mean cross entropy of all cells of all foreground regions; 0 without any.
 
@@ -86,12 +89,12 @@ class MaskHead(nn.Module):
             labels: (R,) the classes of the objects they show.
             shapes: (R,) those objects' masks.
             boxes_xyxy: (R, 4) the regions.
+            average: How to divide by a number of cells, where other processes have more of them.
         """
         logits: Tensor = self(features, labels)
-        if not len(shapes):
-            return logits.sum() * 0.0
-        target = targets(shapes, boxes_xyxy, logits.shape[-1]).to(logits.device)
-        return F.binary_cross_entropy_with_logits(logits, target.float())
+        target = targets(shapes, boxes_xyxy, logits.shape[-1]).to(logits)
+        total = F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+        return average(total, logits.numel())
 
     def paste(self, logits: Tensor, boxes_xyxy: Tensor, size: Size) -> Masks:
         """Returns the masks of one image's detections as run lengths.

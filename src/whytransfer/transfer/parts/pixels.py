@@ -11,6 +11,7 @@ Differs: labels are resized by the nearest pixel centre, where OpenCV's plain ``
     are changed in one turn to HSV and back, not in two.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple, Self
@@ -31,7 +32,7 @@ _NUM_CROPS = 11
 """One crop, and ten more where a single class fills too much of it."""
 
 _NUM_DRAWS = 2 + 2 * _NUM_CROPS + 9
-_MMSEG = "the paper does not say; mmsegmentation's recipe, which has the paper's other numbers"
+_MMSEG = "the paper does not say; its author names mmsegmentation (Good_transfer#1), whose it is"
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -48,9 +49,14 @@ class PixelViews(Config):
         max_class_share: A crop of which one class has as large a share or larger is drawn again.
         flip_p: Probability of a horizontal flip in training.
         photometric: Whether brightness, contrast, saturation and hue are changed in training.
+        test_scales: The test image is looked at at these scales, and the classes' probabilities
+            are averaged.
+        test_flip: Whether it is also looked at mirrored, at each of them.
     """
 
-    crop_px: tuple[PositiveInt, PositiveInt] = (512, 1024)
+    crop_px: tuple[PositiveInt, PositiveInt] = assumed(
+        (512, 1024), "the paper's for Cityscapes; of other data it says nothing"
+    )
     base_px: tuple[PositiveInt, PositiveInt] | None = assumed(
         None, "the paper does not say; Cityscapes' own 1024 by 2048 in mmsegmentation's recipe"
     )
@@ -58,6 +64,10 @@ class PixelViews(Config):
     max_class_share: Annotated[float, Field(gt=0, le=1)] = assumed(0.75, _MMSEG)
     flip_p: Annotated[float, Field(ge=0, le=1)] = assumed(0.5, _MMSEG)
     photometric: bool = assumed(True, _MMSEG)
+    test_scales: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = assumed(
+        (1.0,), _MMSEG + ", whose first figure is of one scale"
+    )
+    test_flip: bool = assumed(False, _MMSEG + ", whose first figure is without")
 
     @model_validator(mode="after")
     def _scale_rises(self) -> Self:
@@ -173,6 +183,29 @@ def labels_of(source: Source, index: int) -> NDArray[np.uint8]:
             "give a segmentation dataset",
         )  # fmt: skip
     return found.labels
+
+
+def require_crop(source: Source, views: PixelViews) -> None:
+    """Checks that some training image can fill a crop at the largest scale; no image is decoded.
+
+    Where a scaled image is smaller than the crop, the rest is padding, as in the reference. Where
+    none ever fills it, each step would be spent on padding.
+
+    Raises:
+        InputError: The crop is higher or wider than every training image at its largest scale.
+    """
+    largest: Size = (0, 0)
+    for index in range(len(source)):
+        size = scaled_size(source.size(index), views.base_px, views.scale[1])
+        if all(side >= crop for side, crop in zip(size, views.crop_px, strict=True)):
+            return
+        largest = max(largest, size, key=math.prod)
+    height, width = views.crop_px
+    raise InputError(
+        "views.crop_px", f"is {height} by {width} (height by width), and no training image is as "
+        f"large: the largest is {largest[0]} by {largest[1]} at scale {views.scale[1]:g}",
+        "at most the size of an image", "make crop_px smaller, or set views.base_px",
+    )  # fmt: skip
 
 
 def scaled_size(size: Size, base_px: Size | None, factor: float) -> Size:

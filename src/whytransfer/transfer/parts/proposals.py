@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from whytransfer.core.config import Config
 from whytransfer.core.streams import Stream
-from whytransfer.transfer.parts.anchors import cell_anchors, grid_anchors
+from whytransfer.transfer.parts.anchors import cell_anchors, cells_within, grid_anchors
 from whytransfer.transfer.parts.assignment import assign, sample
-from whytransfer.transfer.parts.box_coding import decode, encode
+from whytransfer.transfer.parts.box_coding import decode, encode, full_precision
 
 _WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 
@@ -85,20 +85,53 @@ class ProposalNetwork(nn.Module):
         hidden = F.relu(self.conv(features))
         logits = self.objectness(hidden).permute(0, 2, 3, 1).flatten(1)
         deltas = self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(features), -1, 4)
-        return logits.float(), deltas.float()
+        return full_precision(logits), full_precision(deltas)
 
     def anchors(self, features: Tensor) -> Tensor:
         """Returns the anchors of these features, (A, 4)."""
         height, width = features.shape[-2:]
-        return grid_anchors(self.cells, height, width, self.stride_px)
+        anchors = grid_anchors(self.cells, height, width, self.stride_px)
+        return anchors.to(torch.promote_types(features.dtype, torch.float32))
+
+    def within(self, features: Tensor, sizes_px: Sequence[Size], together: int | None) -> Tensor:
+        """Says which anchors lie in the padding that an image has in the reference: (N, A).
+
+        Args:
+            features: The map of the whole batch.
+            sizes_px: Of the images.
+            together: Consecutive images that are padded to the largest of them alone, as on one
+                GPU of the reference; ``None`` for all of the batch, which makes every anchor one.
+        """
+        height, width = features.shape[-2:]
+        groups = range(0, len(sizes_px), together or len(sizes_px))
+        members = [sizes_px[start : start + groups.step] for start in groups]
+        cells = [
+            cells_within((max(h for h, _ in group), max(w for _, w in group)), height, width,
+                         self.stride_px)
+            for group in members for _ in group
+        ]  # fmt: skip
+        inside = torch.stack(cells).repeat_interleave(len(self.cells), dim=1)
+        return inside.to(features.device)
 
     @torch.no_grad()
     def propose(
-        self, logits: Tensor, deltas: Tensor, anchors: Tensor, sizes_px: Sequence[Size]
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        anchors: Tensor,
+        sizes_px: Sequence[Size],
+        within: Tensor | None = None,
     ) -> list[Tensor]:
         """Returns the proposals of each image, (P, 4), best first.
 
         The best anchors by logit are decoded, clipped to the image, and freed of near-duplicates.
+
+        Args:
+            logits: (N, A).
+            deltas: (N, A, 4).
+            anchors: (A, 4).
+            sizes_px: Of the images.
+            within: (N, A) anchors that an image has; all where left out.
 
         Differs: equal logits keep the order of the anchors; the original leaves it open.
         """
@@ -107,6 +140,8 @@ class ProposalNetwork(nn.Module):
         limits = (self.config.candidates_test, self.config.proposals_test)
         if self.training:
             limits = (self.config.candidates_train, self.config.proposals_train)
+        if within is not None:
+            logits = logits.masked_fill(~within, -torch.inf)
         scores, order = logits.sort(dim=1, descending=True, stable=True)
         scores, order = scores[:, : limits[0]], order[:, : limits[0]]
         chosen = deltas.gather(1, order[..., None].expand(-1, -1, 4))
@@ -120,7 +155,7 @@ class ProposalNetwork(nn.Module):
         from torchvision.ops import nms
 
         sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
-        kept = (sides > self.config.min_side_px).all(dim=1)
+        kept = (sides > self.config.min_side_px).all(dim=1) & (scores > -torch.inf)
         boxes_xyxy, scores = boxes_xyxy[kept], scores[kept]
         return boxes_xyxy[nms(boxes_xyxy, scores, self.config.nms_iou)]
 
@@ -131,6 +166,7 @@ class ProposalNetwork(nn.Module):
         anchors: Tensor,
         truth_xyxy: Sequence[Tensor],
         streams: Sequence[Stream],
+        within: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Returns ``loss_objectness`` (cross entropy) and ``loss_proposal_boxes`` (L1).
 
@@ -143,10 +179,13 @@ class ProposalNetwork(nn.Module):
             anchors: (A, 4).
             truth_xyxy: Each image's objects, (G, 4).
             streams: Each image's stream, for the sampling.
+            within: (N, A) anchors that an image has; all where left out.
         """
-        positives, negatives, targets = self._targets(anchors, truth_xyxy, streams)
+        if within is None:
+            within = torch.ones_like(logits, dtype=torch.bool)
+        positives, negatives, targets = self._targets(anchors, truth_xyxy, streams, within)
         sampled = torch.cat([positives, negatives])
-        is_object = torch.zeros(len(sampled), device=logits.device)
+        is_object = logits.new_zeros(len(sampled))
         is_object[: len(positives)] = 1.0
         share = 1.0 / (self.config.sampled * len(logits))
         objectness = F.binary_cross_entropy_with_logits(
@@ -157,14 +196,19 @@ class ProposalNetwork(nn.Module):
 
     @torch.no_grad()
     def _targets(
-        self, anchors: Tensor, truth_xyxy: Sequence[Tensor], streams: Sequence[Stream]
+        self,
+        anchors: Tensor,
+        truth_xyxy: Sequence[Tensor],
+        streams: Sequence[Stream],
+        within: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns sampled rows of all (N * A) anchors, positive and negative, and deltas."""
         config, rows, targets = self.config, [], []
         for n, (truth, stream) in enumerate(zip(truth_xyxy, streams, strict=True)):
+            own = torch.nonzero(within[n]).squeeze(1)
             assignment = assign(
                 truth,
-                anchors,
+                anchors[own],
                 negative_below=config.negative_iou,
                 positive_from=config.positive_iou,
                 rescue=True,
@@ -173,9 +217,9 @@ class ProposalNetwork(nn.Module):
                 assignment.role.cpu().numpy(), config.sampled, config.positive_fraction, stream
             )
             positive, negative = (torch.from_numpy(d).to(anchors.device) for d in drawn)
-            rows.append((positive + n * len(anchors), negative + n * len(anchors)))
+            rows.append((own[positive] + n * len(anchors), own[negative] + n * len(anchors)))
             if len(positive):
                 found = truth[assignment.truth[positive]]
-                targets.append(encode(found, anchors[positive], _WEIGHTS))
+                targets.append(encode(found, anchors[own[positive]], _WEIGHTS))
         positives, negatives = (torch.cat(part) for part in zip(*rows, strict=True))
         return positives, negatives, torch.cat(targets) if targets else anchors[:0]

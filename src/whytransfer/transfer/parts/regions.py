@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from whytransfer.core.config import Config
 from whytransfer.core.streams import Stream
 from whytransfer.ops.masks import Masks
+from whytransfer.train.learner import Average, own_average
 from whytransfer.transfer.parts.assignment import assign, sample
-from whytransfer.transfer.parts.box_coding import Weights, decode, encode
+from whytransfer.transfer.parts.box_coding import Weights, decode, encode, full_precision
 from whytransfer.transfer.parts.proposals import Size
 
 
@@ -159,15 +160,26 @@ class BoxPredictor(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Returns class logits (R, C + 1) and deltas (R, C, 4) of features (R, channels)."""
         deltas = self.deltas(features).reshape(-1, self.num_classes, 4)
-        return self.classes(features).float(), deltas.float()
+        return full_precision(self.classes(features)), full_precision(deltas)
 
     def losses(
-        self, logits: Tensor, deltas: Tensor, regions: Sequence[Regions]
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        regions: Sequence[Regions],
+        average: Average = own_average,
     ) -> dict[str, Tensor]:
         """Returns ``loss_classes`` (cross entropy) and ``loss_boxes`` (L1).
 
         The first is the mean over all regions; the second the sum over foreground regions, for
-        the object's class only, divided by the number of *all* regions.
+        the object's class only, divided by the number of *all* regions. Without any region both
+        are 0.
+
+        Args:
+            logits: (R, C + 1).
+            deltas: (R, C, 4).
+            regions: Of each image.
+            average: How to divide by a number of regions, where other processes have more of them.
         """
         labels = torch.cat([r.labels for r in regions])
         rows = torch.nonzero(labels < self.num_classes).squeeze(1)
@@ -175,9 +187,10 @@ class BoxPredictor(nn.Module):
         truth = torch.cat([r.truth_xyxy for r in regions])[rows]
         targets = encode(truth, boxes, self.config.box_weights)
         off = F.l1_loss(deltas[rows, labels[rows]], targets, reduction="sum")
+        classes = F.cross_entropy(logits, labels, reduction="sum")
         return {
-            "loss_classes": F.cross_entropy(logits, labels),
-            "loss_boxes": off / max(1, len(labels)),
+            "loss_classes": average(classes, len(labels)),
+            "loss_boxes": average(off, len(labels)),
         }
 
     def detections(self, logits: Tensor, deltas: Tensor, proposals: Tensor, size: Size) -> Found:

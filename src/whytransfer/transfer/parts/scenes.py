@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -17,6 +18,7 @@ from whytransfer.core.config import Config
 from whytransfer.core.streams import Stream
 from whytransfer.data.masks import Shape
 from whytransfer.data.sample import Objects, Sample, Source
+from whytransfer.train.learner import Context
 
 _MIN_SIDE_PX = 1e-5
 
@@ -196,6 +198,15 @@ def collate(scenes: Sequence[Scene], multiple_px: int = 1) -> SceneBatch:
         originals=tuple(scene.original for scene in scenes),
         shapes=tuple(scene.shapes for scene in scenes),
     )
+
+
+def alike(batch: SceneBatch, context: Context) -> SceneBatch:
+    """Returns a process's part of a batch, padded to the size of the whole batch."""
+    sides = context.gather(torch.tensor(batch.images.shape[1:3])).reshape(-1, 2).amax(0)
+    right, below = int(sides[1]) - batch.images.shape[2], int(sides[0]) - batch.images.shape[1]
+    if not right and not below:
+        return batch
+    return batch._replace(images=F.pad(batch.images, (0, 0, 0, right, 0, below)))
 
 
 def _resized(

@@ -12,9 +12,9 @@ Differs: masks that are annotated as pixels, of which the reference takes none b
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import PositiveInt, model_validator
+from pydantic import PositiveInt
 
 from whytransfer.core.config import assumed
 from whytransfer.transfer.measure import Measure
@@ -25,17 +25,21 @@ from whytransfer.transfer.parts.scenes import SceneViews
 from whytransfer.transfer.tasks import voc07_detection
 
 _LENGTH = "the paper does not say 1x or 2x; MoCo's configuration is 2x"
-_DURATION: dict[str, dict[str, Any]] = {
-    "1x": {"steps": 90000, "milestones": (60000, 80000)},
-    "2x": {"steps": 180000, "milestones": (120000, 160000)},
+
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "2x": {},
+    "1x": {"training": {"steps": 90000, "schedule": {"milestones": [60000, 80000]}}},
 }
-_DEFAULT = "2x"
+"""Recipe → what it sets otherwise than the defaults.
+
+Source: moco detection/configs/coco_R_50_C4_2x.yaml @132aea9; detectron2 Base-RCNN-C4.yaml @02b5c4e.
+"""
 
 
 class CocoSchedule(voc07_detection.DetectionSchedule):
     """A longer warm-up, then steps."""
 
-    milestones: tuple[float, ...] = assumed(_DURATION[_DEFAULT]["milestones"], _LENGTH)
+    milestones: tuple[float, ...] = assumed((120000, 160000), _LENGTH)
     warmup_steps: int = assumed(
         1000, "the paper does not say; detectron2 warms up for 1000 steps", ge=0
     )
@@ -44,7 +48,7 @@ class CocoSchedule(voc07_detection.DetectionSchedule):
 class CocoTraining(voc07_detection.DetectionTraining):
     """Batches and learning rate of VOC."""
 
-    steps: PositiveInt | None = assumed(_DURATION[_DEFAULT]["steps"], _LENGTH)
+    steps: PositiveInt | None = assumed(180000, _LENGTH)
     schedule: CocoSchedule = CocoSchedule()
 
 
@@ -64,35 +68,16 @@ class Config(voc07_detection.Config):
     """All settings of the recipe; those that are not here are ``voc07_detection``'s.
 
     Attributes:
-        length: ``1x`` (90k steps, falling at 60k and 80k) or ``2x`` (180k, 120k, 160k): what
-            ``training.steps`` and ``training.schedule.milestones`` are where they are not given.
+        recipe: ``2x`` or ``1x``.
         training: Steps, batch, optimiser and schedule.
         detector: Anchors, matching, sampling, heads, suppression, BatchNorm groups.
         views: Sizes at which images are shown, and flips.
     """
 
-    length: Literal["1x", "2x"] = assumed(_DEFAULT, _LENGTH)
+    recipe: str = assumed("2x", _LENGTH)
     training: CocoTraining = CocoTraining()
     detector: CocoDetector = CocoDetector()
     views: CocoViews = CocoViews()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _length_sets_the_duration(cls, values: Any) -> Any:
-        """Replaces the default duration; one that was given stays."""
-        if not isinstance(values, Mapping) or values.get("length") not in _DURATION:
-            return values
-        training = values.get("training", {})
-        if not isinstance(training, Mapping) or training.get("epochs") is not None:
-            return values
-        default, wanted = _DURATION[_DEFAULT], _DURATION[values["length"]]
-        schedule = dict(training.get("schedule", {}))
-        own = tuple(schedule.get("milestones", default["milestones"]))
-        if own == default["milestones"]:
-            schedule["milestones"] = wanted["milestones"]
-        steps = training.get("steps", default["steps"])
-        steps = wanted["steps"] if steps == default["steps"] else steps
-        return {**values, "training": {**training, "steps": steps, "schedule": schedule}}
 
 
 class Task(voc07_detection.Task):

@@ -40,6 +40,7 @@ from whytransfer.data.views import (
 from whytransfer.train.config import Schedule, Sgd, Training
 from whytransfer.train.learner import Context
 from whytransfer.transfer.measure import Measure, shares
+from whytransfer.transfer.sharing import in_turn
 from whytransfer.transfer.task import PREDICTIONS, Setting, TaskConfig, require_batch
 from whytransfer.transfer.task import Task as TaskProtocol
 
@@ -138,6 +139,7 @@ class Task(TaskProtocol):
 
     FINE_TUNES: ClassVar[bool] = False
     PREDICTS: ClassVar[Literal["detections", "classes"]] = "classes"
+    PARALLEL: ClassVar[bool] = True
 
     model: Readout
 
@@ -162,7 +164,8 @@ class Task(TaskProtocol):
         num_steps = self.config.training.total_steps(self.steps_per_epoch) - first_step
         if self.config.cached_views:
             return self._cached(first_step, num_steps)
-        return load(self._views, self._order, _collate, first_step, num_steps, self.setting.workers)
+        order = self.setting.part(self._order)
+        return load(self._views, order, _collate, first_step, num_steps, self.setting.workers)
 
     def finish(self) -> None:
         """Makes sure that the backbone is still the one that was given.
@@ -176,16 +179,19 @@ class Task(TaskProtocol):
 
     def predict(self, folder: Path) -> None:
         """Writes the best guesses for all test images, with their true classes."""
-        test = self.setting.test
+        test, processes = self.setting.test, self.setting.processes
         self.model.eval()
         batches = in_order(
             CentreViews(test, self.config.resize_px, self.config.crop_px), len(test),
-            self.config.training.batch_size, _collate, self.setting.workers,
+            self.config.training.batch_size, _collate, self.setting.workers, processes,
         )  # fmt: skip
         with torch.no_grad():
-            scores = [self.model(batch.inputs).cpu() for batch in batches]
+            own = (self.model(batch.inputs).cpu() for batch in batches)
+            scores = list(in_turn(own, processes))
+        if not processes.leads:
+            return
         # A stable order: of two classes with equal scores the first one stands first.
-        order = torch.cat(scores).sort(dim=1, descending=True, stable=True).indices
+        order = torch.stack(scores).sort(dim=1, descending=True, stable=True).indices
         predictions = ClassPredictions(
             names=tuple(test.name(i) for i in range(len(test))),
             classes=test.classes,
@@ -205,10 +211,13 @@ class Task(TaskProtocol):
         return CropViews(self.setting.train, self.config.augmentation, self.setting.seed)
 
     def _cached(self, first_step: int, num_steps: int) -> Iterator[ReadoutBatch]:
-        """Yields batches of features, all of which are computed before the first one."""
+        """Yields batches of features, all of which are computed before the first one.
+
+        Several processes each compute all of them: the images' number, not the steps', is small.
+        """
         views = [self._features(view) for view in range(self.config.cached_views)]
         labels = torch.tensor([self.setting.train.label(i) for i in range(len(self.setting.train))])
-        for places in islice(self._order.batches(first_step), num_steps):
+        for places in islice(self.setting.part(self._order).batches(first_step), num_steps):
             epoch, indices = places[0][0], torch.tensor([index for _, index in places])
             yield ReadoutBatch(views[epoch % len(views)][indices], labels[indices])
 

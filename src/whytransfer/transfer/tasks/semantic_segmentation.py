@@ -1,9 +1,8 @@
 """Semantic segmentation: DeepLab-v3 with all layers fine-tuned, a class for every pixel.
 
-The recipe is the paper's for Cityscapes as far as it is known: crops of 512 by 1024 pixels, 40k
-steps of 8 images (4 GPUs of 2, synchronised BatchNorm), learning rate 0.01, polynomial decay.
-What it leaves open is mmsegmentation's, whose recipe has the same numbers, and marked as assumed.
-Any data with a label for every pixel will do; the classes are the data's.
+Any data with a label for every pixel will do; the classes are the data's. The segmenter, its views,
+its test and its score are here; the recipe is that of ``cityscapes_segmentation``, the paper's, but
+of other data the paper says nothing, so all of it is marked as assumed.
 
 Source: Zhao et al. 2021, section 3; Chen et al. 2017; mmsegmentation
     configs/deeplabv3/deeplabv3_r50-d8_512x1024_40k_cityscapes.py.
@@ -20,13 +19,13 @@ from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import assumed
-from whytransfer.core.errors import InputError
 from whytransfer.core.streams import seeded_torch
 from whytransfer.data.loader import EpochOrder, in_order, load
 from whytransfer.data.predictions import write_label_maps
 from whytransfer.train.config import Schedule, Sgd, Training
 from whytransfer.transfer.measure import Measure
 from whytransfer.transfer.parts.deeplab import DeepLabConfig, Segmenter
+from whytransfer.transfer.parts.dilated import require_stages
 from whytransfer.transfer.parts.pixels import (
     PixelBatch,
     PixelViews,
@@ -34,8 +33,10 @@ from whytransfer.transfer.parts.pixels import (
     TrainingPixels,
     collate,
     labels_of,
+    require_crop,
 )
 from whytransfer.transfer.parts.segmentation_score import measure_folder
+from whytransfer.transfer.sharing import in_turn
 from whytransfer.transfer.task import (
     PREDICTIONS,
     TRUTH,
@@ -46,7 +47,8 @@ from whytransfer.transfer.task import (
 )
 from whytransfer.transfer.task import Task as TaskProtocol
 
-_MMSEG = "the paper does not say; mmsegmentation's recipe, which has the paper's other numbers"
+_MMSEG = "the paper does not say; its author names mmsegmentation (Good_transfer#1), whose it is"
+_PAPER = "the paper's for Cityscapes; of other data it says nothing"
 
 
 class SegmentationSchedule(Schedule):
@@ -59,18 +61,18 @@ class SegmentationSchedule(Schedule):
 
 
 class SegmentationSgd(Sgd):
-    """The paper's learning rate."""
+    """One learning rate and decay for all layers, norms included."""
 
-    lr: PositiveFloat = 0.01
+    lr: PositiveFloat = assumed(0.01, _PAPER)
     momentum: float = assumed(0.9, _MMSEG, ge=0, lt=1)
     weight_decay: float = assumed(5e-4, _MMSEG, ge=0)
 
 
 class SegmentationTraining(Training):
-    """The paper's 40k steps of 8 images (4 GPUs of 2)."""
+    """As long as the paper trains on Cityscapes."""
 
-    steps: PositiveInt | None = 40000
-    batch_size: PositiveInt = 8
+    steps: PositiveInt | None = assumed(40000, _PAPER)
+    batch_size: PositiveInt = assumed(8, _PAPER)
     sgd: SegmentationSgd = SegmentationSgd()
     schedule: SegmentationSchedule = SegmentationSchedule()
 
@@ -112,6 +114,7 @@ class Task(TaskProtocol):
 
     FINE_TUNES: ClassVar[bool] = True
     PREDICTS: ClassVar[Predicts] = "segments"
+    PARALLEL: ClassVar[bool] = True
 
     model: Segmenter
 
@@ -120,13 +123,8 @@ class Task(TaskProtocol):
         require_batch(len(setting.train), config.training.batch_size, "training images")
         for source in (setting.train, setting.test):
             labels_of(source, 0)
-        strides = [level.stride for level in backbone.levels]
-        stride = config.segmenter.output_stride
-        if stride not in strides[1:]:
-            raise InputError(
-                "segmenter.output_stride", f"is {stride}; the backbone's levels have {strides}",
-                "the stride of one of its stages", "set it to one of them",
-            )  # fmt: skip
+        require_crop(setting.train, config.views)
+        require_stages(backbone, config.segmenter.output_stride)
         num_images, seed = len(setting.train), setting.seed
         self._order = EpochOrder(num_images, config.training.batch_size, seed)
         with seeded_torch(setting.stream("segmenter")):
@@ -143,21 +141,26 @@ class Task(TaskProtocol):
         num_steps = self.config.training.total_steps(self.steps_per_epoch) - first_step
         item = TrainingPixels(setting.train, views, setting.seed)
         padded = partial(collate, size=views.crop_px)
-        return load(item, self._order, padded, first_step, num_steps, setting.workers)
+        order = setting.part(self._order)
+        return load(item, order, padded, first_step, num_steps, setting.workers)
 
     def finish(self) -> None:
         """Nothing: the running statistics of the training are used."""
 
     def predict(self, folder: Path) -> None:
         """Writes the classes of all pixels of the test images, and the true ones."""
-        test, config = self.setting.test, self.config
+        test, config, processes = self.setting.test, self.config, self.setting.processes
         names = [test.name(index) for index in range(len(test))]
         self.model.eval()
         batches = in_order(
             TestPixels(test, config.views), len(test), config.test_batch_size, collate,
-            self.setting.workers,
+            self.setting.workers, processes,
         )  # fmt: skip
-        found = (labels for batch in batches for labels in self.model.predict(batch))
+        scales, flip = config.views.test_scales, config.views.test_flip
+        predicted = (self.model.predict(batch, scales, flip) for batch in batches)
+        found = in_turn(predicted, processes)
+        if not processes.leads:
+            return
         write_label_maps(folder / PREDICTIONS, names, test.classes, found)
         truth = (labels_of(test, index) for index in range(len(test)))
         write_label_maps(folder / TRUTH, names, test.classes, truth)

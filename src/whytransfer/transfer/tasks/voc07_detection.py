@@ -1,19 +1,22 @@
 """Object detection: Faster R-CNN C4 with all layers fine-tuned, on VOC07 as the paper does it.
 
-The reference recipe is MoCo's for detectron2 (R50-C4, synchronised BatchNorm with one more after
-the last stage, precise statistics at the end), at the paper's length: 9k steps of 16 images on
-trainval07. Any detection data will do; the metric's rules are VOC's and COCO's.
+Three recipes, by the field ``recipe``: ``paper``, MoCo's for detectron2 (R50-C4, synchronised
+BatchNorm with one more after the last stage, precise statistics at the end) at the paper's length,
+9k steps of 16 images on trainval07; ``moco_24k``, the same for 24k steps, made for trainval07+12;
+``detectron2``, its stock C4, also for 07+12. Which images are trained on is the data's to say. Any
+detection data will do; the metric's rules are VOC's and COCO's.
 
-Source: Zhao et al. 2021, section 3; moco detection/ @132aea9; detectron2 @02b5c4e.
+Source: Zhao et al. 2021, section 3; moco detection/ @132aea9; detectron2 @02b5c4e. Part by part:
+    docs/protocols/detection.md.
 Differs: a batch is padded as a whole, where each GPU pads its 2 images; sampling draws from named
     streams; equal scores keep the order of image, then box. Settings that torchvision
     has otherwise (rounded anchors, smooth L1, no norm after stage 5) are the reference's.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -30,7 +33,6 @@ from whytransfer.data.sample import Source
 from whytransfer.ops.detections import Detections
 from whytransfer.ops.masks import joined
 from whytransfer.train.config import Schedule, Sgd, Training
-from whytransfer.train.learner import Context
 from whytransfer.transfer.measure import Measure
 from whytransfer.transfer.parts.c4 import C4Config, C4Detector
 from whytransfer.transfer.parts.detection_score import measure_folder
@@ -45,6 +47,7 @@ from whytransfer.transfer.parts.scenes import (
     collate,
     trainable,
 )
+from whytransfer.transfer.sharing import in_turn
 from whytransfer.transfer.task import PREDICTIONS, TRUTH, Setting, TaskConfig, require_batch
 from whytransfer.transfer.task import Task as TaskProtocol
 
@@ -55,7 +58,7 @@ class DetectionSchedule(Schedule):
     kind: Literal["constant", "cosine", "multistep", "poly"] = "multistep"
     milestones: tuple[float, ...] = (6000, 8000)
     warmup_steps: int = assumed(
-        100, "the paper does not say; MoCo's VOC recipe warms up for 100 steps", ge=0
+        100, "the paper does not say; MoCo's and detectron2's VOC recipes warm up for 100", ge=0
     )
 
 
@@ -68,10 +71,28 @@ class DetectionTraining(Training):
     schedule: DetectionSchedule = DetectionSchedule()
 
 
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "paper": {},
+    "moco_24k": {"training": {"steps": 24000, "schedule": {"milestones": [18000, 22000]}}},
+    "detectron2": {
+        "training": {"steps": 18000, "schedule": {"milestones": [12000, 16000]}},
+        "detector": {"frozen_levels": 2, "frozen_norms": True, "regions": {"extra_norm": False}},
+        "precise_bn_steps": 0,
+    },
+}
+"""Recipe → what it sets otherwise than the defaults, which are the paper's.
+
+Source: moco detection/configs/pascal_voc_R_50_C4_24k.yaml @132aea9; detectron2
+    PascalVOC-Detection/faster_rcnn_R_50_C4.yaml and config/defaults.py @02b5c4e (``FREEZE_AT`` 2,
+    ``FrozenBN``, ``Res5ROIHeads``, no precise statistics).
+"""
+
+
 class Config(TaskConfig):
     """All settings of the recipe.
 
     Attributes:
+        recipe: Whose settings the other fields have where they are not given: one of ``RECIPES``.
         training: Steps, batch, optimiser and schedule.
         detector: Anchors, matching, sampling, heads, suppression, BatchNorm groups.
         views: Sizes at which images are shown, and flips.
@@ -86,6 +107,7 @@ class Config(TaskConfig):
         voc_rule: ``voc07`` (11 points) for a test set of 2007, ``voc12`` (area) for later ones.
     """
 
+    recipe: str = "paper"
     training: DetectionTraining = DetectionTraining()
     detector: C4Config = C4Config()
     views: SceneViews = SceneViews()
@@ -117,6 +139,7 @@ class Task(TaskProtocol):
 
     FINE_TUNES: ClassVar[bool] = True
     PREDICTS: ClassVar[Literal["detections", "classes"]] = "detections"
+    PARALLEL: ClassVar[bool] = True
 
     model: C4Detector
 
@@ -149,7 +172,7 @@ class Task(TaskProtocol):
     def finish(self) -> None:
         """Recomputes BatchNorm's statistics on the batches that would have come next."""
         steps = range(self._total_steps, self._total_steps + self.config.precise_bn_steps)
-        contexts = (Context(step, self.setting.seed, gather=lambda t: t) for step in steps)
+        contexts = map(self.setting.context, steps)
         batches = zip(self._load(steps.start, len(steps)), contexts, strict=False)
         self.model.train()
         recompute_statistics(self.model, batches, lambda call: self.model.loss(*call))
@@ -158,12 +181,13 @@ class Task(TaskProtocol):
         """Writes the detections of all test images, and the test images' objects."""
         setting, views = self.setting, self.config.views
         self.model.eval()
-        found: list[Found] = []
-        for batch in in_order(
+        batches = in_order(
             TestScenes(setting.test, views), len(setting.test), self.config.test_batch_size,
-            self._collate, setting.workers,
-        ):  # fmt: skip
-            found += self.model.detect(batch)
+            self._collate, setting.workers, setting.processes,
+        )  # fmt: skip
+        found = list(in_turn(map(self.model.detect, batches), setting.processes))
+        if not setting.processes.leads:
+            return
         truth = truth_of(setting.test, masks=self._masks)
         write_truth(folder / TRUTH, truth)
         write_detections(folder / PREDICTIONS, columns(found), truth)
@@ -186,9 +210,8 @@ class Task(TaskProtocol):
         return partial(collate, multiple_px=self.config.views.pad_to_multiple_px)
 
     def _load(self, first_step: int, num_steps: int) -> Iterator[SceneBatch]:
-        return load(
-            self._scenes, self._order, self._collate, first_step, num_steps, self.setting.workers
-        )
+        order, workers = self.setting.part(self._order), self.setting.workers
+        return load(self._scenes, order, self._collate, first_step, num_steps, workers)
 
 
 def columns(found: Sequence[Found]) -> Detections:
