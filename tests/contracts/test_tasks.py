@@ -70,7 +70,7 @@ def data(tmp_path_factory):
     """By what a task predicts: a dataset of that kind."""
     root = tmp_path_factory.mktemp("world")
     few = {"num_shared_shapes": 2, "num_new_shapes": 1, "size_px": 64}
-    crowds.write(root / "crowds", crowds.Config(num_train=4, num_test=4, **few), 0)
+    crowds.write(root / "crowds", crowds.Config(num_train=4, num_test=4, layout="coco", **few), 0)
     things.write(
         root / "things", things.Config(num_train=6, num_test=6, size_px=48, num_shapes=6), 0
     )
@@ -82,7 +82,7 @@ def data(tmp_path_factory):
     faces.write(root / "faces", faces.Config(**people, **pixels), 0)
     masks = {"format": "tests.transfer.painted", "root": str(root / "painted")}
     return {
-        "detections": from_spec({**crowds.DATASET, "root": str(root / "crowds")}, None, "test"),
+        "detections": from_spec({"format": "coco", "root": str(root / "crowds")}, None, "test"),
         "segments": from_spec(masks, None, "test"),
         "episodes": from_spec({**novelties.DATASET, "root": str(root / "novelties")}, None, "test"),
         "landmarks": from_spec({**faces.DATASET, "root": str(root / "faces")}, None, "test"),
@@ -133,13 +133,13 @@ def _write(folder, task, quality):
     if source.objects(0) is None:
         _write_classes(folder / PREDICTIONS, source, quality)
         return
-    truth = truth_of(source)
+    truth = truth_of(source, masks=True)
     mixed = Stream(0, "mixed").uniform(len(truth)) < 0.5
     shift = np.where(mixed, 6.0, 0.0)[:, None] * (quality == "mixed")
     rows = slice(0, 0) if quality == "empty" else slice(None)
     found = Detections(
         truth.image[rows], truth.label[rows], np.linspace(0.9, 0.1, len(truth))[rows],
-        (truth.boxes_xyxy + shift)[rows],
+        (truth.boxes_xyxy + shift)[rows], truth.masks[rows],
     )  # fmt: skip
     write_truth(folder / TRUTH, truth)
     write_detections(folder / PREDICTIONS, found, truth)
@@ -202,7 +202,9 @@ def _write_points(folder, source, quality):
 
 
 def _scores(task, folder):
-    return {m.name: m.value for m in type(task).score(folder, task.config)}
+    """All that is defined: no object of the data is large, so COCO's APl is not."""
+    scores = {m.name: m.value for m in type(task).score(folder, task.config)}
+    return {name: value for name, value in scores.items() if value is not None}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,4 +1,5 @@
 import json
+import pickle
 import re
 import shutil
 
@@ -9,6 +10,7 @@ from tests.data.conftest import OBJECTS, TEST, TRAIN
 from whytransfer.core.errors import InputError
 from whytransfer.data.formats import coco
 from whytransfer.data.formats.coco import Config
+from whytransfer.ops.masks import decode, encode, of_counts
 
 TRAIN_FILE = "annotations/instances_train2017.json"
 
@@ -74,6 +76,104 @@ class TestReading:
         after = coco.open(Config(root=root), "train")
         assert [after.name(i) for i in range(4)] == [before.name(i) for i in range(4)]
         assert np.array_equal(after.objects(3).boxes_xyxy, before.objects(3).boxes_xyxy)
+
+
+class TestMasks:
+    """A polygon of two parts, run lengths as numbers and as text, and a crowd."""
+
+    SQUARE = (5.0, 6, 25, 6, 25, 46, 5, 46)
+    FORMS = ("polygons", "numbers", "text")
+
+    @staticmethod
+    def segmentations(size):
+        pixels = np.zeros(size, dtype=bool)
+        pixels[6:46, 5:25] = True
+        text = encode(pixels[None]).counts[0].decode()
+        before = size[0] * 5 + 6
+        runs = [before, *([40, size[0] - 40] * 20)]
+        runs[-1] += size[0] * size[1] - sum(runs)
+        return {
+            "polygons": [[*TestMasks.SQUARE[:4], 25, 26, 5, 26], [5, 26, 25, 26, 25, 46, 5, 46]],
+            "numbers": {"size": list(size), "counts": runs},
+            "text": {"size": list(size), "counts": text},
+        }
+
+    def edited(self, layout, edit):
+        root = layout("coco")
+        content = json.loads((root / TRAIN_FILE).read_text())
+        sizes = {i["id"]: (i["height"], i["width"]) for i in content["images"]}
+        for number, row in enumerate(content["annotations"]):
+            forms = self.segmentations(sizes[row["image_id"]])
+            row["segmentation"] = forms[self.FORMS[number % 3]]
+        edit(content["annotations"])
+        (root / TRAIN_FILE).write_text(json.dumps(content))
+        return Config(root=root)
+
+    def test_each_form_covers_the_same_pixels(self, layout):
+        source = coco.open(self.edited(layout, lambda rows: None), "train")
+        seen = set()
+        for index in range(len(source)):
+            for shape in source.objects(index).masks:
+                size = source.size(index)
+                pixels = decode(of_counts([shape.counts(size)], [size]))[0]
+                rows, columns = np.nonzero(pixels)
+                assert (rows.min(), rows.max(), columns.min(), columns.max()) == (6, 45, 5, 24)
+                assert pixels.sum() == 800
+                seen.add(type(shape).__name__)
+        assert seen == {"Polygons", "RunLengths"}
+
+    def test_files_of_boxes_alone_have_no_masks(self, layouts):
+        source = coco.open(Config(root=layouts / "coco"), "train")
+        assert all(source.objects(index).masks is None for index in range(len(source)))
+
+    def test_an_object_without_a_usable_outline_has_an_empty_mask(self, layout):
+        def edit(rows):
+            rows[0]["segmentation"] = [[1, 2, 3, 4]]
+            rows[1]["segmentation"] = []
+
+        config = self.edited(layout, edit)
+        source = coco.open(config, "train")
+        shapes = [s for i in range(len(source)) for s in source.objects(i).masks]
+        assert [shape.empty for shape in shapes] == [True, True] + [False] * (len(shapes) - 2)
+        report = coco.check(config)
+        assert report.counts["train objects without a mask"] == 2 and report.problems == ()
+
+    def test_sources_with_masks_are_pickled_to_the_same(self, layout):
+        source = coco.open(self.edited(layout, lambda rows: None), "train")
+        again = pickle.loads(pickle.dumps(source))
+        seen = []
+        for index in range(len(source)):
+            size = source.size(index)
+            one, two = ([s.counts(size) for s in x.objects(index).masks] for x in (source, again))
+            assert one == two
+            seen += one
+        assert len(seen) > 2
+
+    @pytest.mark.parametrize(
+        ("segmentation", "parts"),
+        [
+            ("abc", ("annotation 1", "segmentation is 'abc'", "polygons", "{size, counts}")),
+            ([[1, 2, 3]], ("annotation 1", "a polygon [1, 2, 3]", "x, y, x, y")),
+            ([[1, 2, 3, 4, 5, "6"]], ("annotation 1", "a polygon")),
+            ([1, 2, 3, 4, 5, 6], ("annotation 1", "a polygon 1")),
+            ([[1, 2, 3, 4, 5, float("nan")]], ("annotation 1", "a polygon")),
+            ({"counts": "1"}, ("annotation 1", "the mask's size is None", "the image's, [")),
+            ({"size": [3, 3], "counts": "9"}, ("annotation 1", "size is [3, 3]")),
+            ({"size": "its", "counts": [1, 2]}, ("annotation 1", "counts are [1, 2]")),
+            ({"size": "its", "counts": [-1]}, ("annotation 1", "counts are [-1]")),
+            ({"size": "its", "counts": 7}, ("annotation 1", "counts are 7")),
+            ({"size": "its", "counts": "oops"}, ("annotation 1", "not run lengths: b'oops'")),
+        ],
+    )
+    def test_what_is_no_mask_is_named(self, layout, segmentation, parts):
+        def edit(rows):
+            own = dict(segmentation) if isinstance(segmentation, dict) else segmentation
+            if isinstance(own, dict) and own.get("size") == "its":
+                own["size"] = rows[1]["segmentation"]["size"]
+            rows[1]["segmentation"] = own
+
+        with raises(TRAIN_FILE, *parts):
+            coco.open(self.edited(layout, edit), "train")
 
 
 class TestRefusals:

@@ -7,7 +7,7 @@ import pytest
 from tests.data.conftest import OBJECTS, TRAIN
 
 from whytransfer.core.errors import InputError
-from whytransfer.data.formats import imagefolder, voc
+from whytransfer.data.formats import coco, imagefolder, voc
 from whytransfer.data.predictions import (
     ClassPredictions,
     read_classifications,
@@ -18,7 +18,9 @@ from whytransfer.data.predictions import (
     write_detections,
     write_truth,
 )
+from whytransfer.data.world import crowds
 from whytransfer.ops.detections import Detections, Truth
+from whytransfer.ops.masks import areas, encode, joined
 
 
 def raises(*parts):
@@ -147,6 +149,65 @@ class TestDetections:
             read_detections(tmp_path / "p.json", truth)
         with raises("none.json", "no such file"):
             read_detections(tmp_path / "none.json", truth)
+
+
+class TestMasks:
+    """Detections and truth with a mask in every row."""
+
+    def masked(self, rows, truth):
+        generator = np.random.default_rng(1)
+        sizes = truth.sizes[rows.image].tolist()
+        masks = joined([encode(generator.random((1, *size)) < 0.5) for size in sizes])
+        return dataclasses.replace(rows, masks=masks)
+
+    @pytest.fixture
+    def small(self, truth, detections):
+        truth = dataclasses.replace(truth, sizes=np.arange(2 * len(truth.sizes)).reshape(-1, 2) + 3)
+        return self.masked(detections, truth), self.masked(truth, truth)
+
+    def test_round_trip(self, small, tmp_path):
+        detections, truth = small
+        write_truth(tmp_path / "truth.json", truth)
+        write_detections(tmp_path / "p.json", detections, truth)
+        again = read_truth(tmp_path / "truth.json")
+        equal(again, truth)
+        equal(read_detections(tmp_path / "p.json", again), detections)
+
+    @pytest.mark.parametrize(
+        ("mask", "parts"),
+        [
+            (None, ("rows[3]", "has no mask, but", "rows[0] has one", "in every row, or in none")),
+            ("123", ("rows[3]", "the mask is '123'", "run lengths")),
+            ({"size": [3, 4], "counts": [1, 2]}, ("rows[3]", "the mask is")),
+            ({"size": [1, 1], "counts": "1"}, ("rows[3]", "size is [1, 1]", "the image's, [")),
+            ({"counts": "1"}, ("rows[3]", "size is None")),
+        ],
+    )
+    def test_broken_rows_are_named(self, small, tmp_path, mask, parts):
+        detections, truth = small
+        write_detections(tmp_path / "p.json", detections, truth)
+        content = json.loads((tmp_path / "p.json").read_text())
+        content["rows"][3]["mask"] = mask
+        (tmp_path / "p.json").write_text(json.dumps(content))
+        with raises("p.json", *parts):
+            read_detections(tmp_path / "p.json", truth)
+
+    @pytest.mark.parametrize("counts", ["", "1", "oo", "é", "12345678"])
+    def test_texts_that_are_no_run_lengths_are_named(self, small, tmp_path, counts):
+        detections, truth = small
+        write_detections(tmp_path / "p.json", detections, truth)
+        content = json.loads((tmp_path / "p.json").read_text())
+        content["rows"][3]["mask"]["counts"] = counts
+        (tmp_path / "p.json").write_text(json.dumps(content))
+        with raises("rows[3]", "run lengths"):
+            read_detections(tmp_path / "p.json", truth)
+
+    def test_truth_has_masks_only_where_they_are_wanted(self, tmp_path):
+        crowds.write(tmp_path, crowds.Config(num_train=8, num_test=8, layout="coco"), 0)
+        source = coco.open(coco.Config(root=tmp_path), "test")
+        assert truth_of(source).masks is None
+        truth = truth_of(source, masks=True)
+        assert areas(truth.masks).tolist() == truth.area.tolist()
 
 
 class TestClassifications:

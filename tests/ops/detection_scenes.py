@@ -6,8 +6,10 @@ import numpy as np
 
 from whytransfer.ops.boxes import area_xyxy
 from whytransfer.ops.detections import Detections, Truth
+from whytransfer.ops.masks import encode
 
-ROW_COLUMNS = ("image", "label", "boxes_xyxy", "difficult", "crowd", "area")
+ROW_COLUMNS = ("image", "label", "boxes_xyxy", "difficult", "crowd", "area", "masks")
+SIDE = 200
 
 
 def truth_of(*objects, num_images=1, num_classes=1, difficult=(), crowd=()):
@@ -16,7 +18,7 @@ def truth_of(*objects, num_images=1, num_classes=1, difficult=(), crowd=()):
     flags = np.arange(len(objects))
     return Truth(
         images=tuple(f"image{index}" for index in range(num_images)),
-        sizes=np.full((num_images, 2), 200),
+        sizes=np.full((num_images, 2), SIDE),
         classes=tuple(f"class{index}" for index in range(num_classes)),
         image=np.array([image for image, _, _ in objects], dtype=np.int64),
         label=np.array([label for _, label, _ in objects], dtype=np.int64),
@@ -50,7 +52,7 @@ def random_scene(
     boxes = _random_boxes(generator, num_objects)
     objects = Truth(
         images=tuple(f"image{index}" for index in range(num_images)),
-        sizes=np.full((num_images, 2), 200),
+        sizes=np.full((num_images, 2), SIDE),
         classes=tuple(f"class{index}" for index in range(num_classes)),
         image=generator.integers(0, num_images, num_objects),
         # The last class never has an object.
@@ -79,12 +81,34 @@ def random_scene(
 
 def take(detections, rows):
     """The detections of those rows, in their order."""
-    return Detections(*(getattr(detections, field.name)[rows] for field in fields(detections)))
+    return Detections(*(_rows(getattr(detections, f.name), rows) for f in fields(detections)))
 
 
 def take_objects(truth, rows):
     """The objects of those rows, in their order."""
-    return replace(truth, **{name: getattr(truth, name)[rows] for name in ROW_COLUMNS})
+    return replace(truth, **{name: _rows(getattr(truth, name), rows) for name in ROW_COLUMNS})
+
+
+def _rows(column, rows):
+    return None if column is None else column[rows]
+
+
+def with_masks(seed, detections, truth):
+    """The set with an ellipse in every box, of an object often with a hole, of some nothing."""
+    generator = np.random.default_rng(seed)
+    found = encode(_ellipses(detections.boxes_xyxy, generator))
+    return replace(detections, masks=found), replace(
+        truth, masks=encode(_ellipses(truth.boxes_xyxy, generator))
+    )
+
+
+def _ellipses(boxes, generator):
+    centre, half = (boxes[:, 2:] + boxes[:, :2]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    places = np.arange(SIDE) + 0.5
+    x, y = ((places - centre[:, i, None]) / half[:, i, None] for i in (0, 1))
+    distance = x[:, None, :] ** 2 + y[:, :, None] ** 2
+    hole = generator.choice([-1.0, 0.0, 0.1, 0.4, 2.0], len(boxes), p=[0.4, 0.2, 0.2, 0.15, 0.05])
+    return (distance <= 1) & (distance > hole[:, None, None])
 
 
 def choose_images(detections, truth, images):

@@ -7,6 +7,8 @@ this form can be scored and diagnosed:
     {"kind": "detections", "version": 1, "rows": [
     {"image": "000001", "class": "dog", "box_xyxy": [4.5, 10, 60, 80], "score": 0.93}]}
 
+Where masks were found, each row has one, too; see :mod:`whytransfer.data.mask_rows`.
+
 Label maps are grey PNGs beside a list of them; a pixel's value is the number of its class in the
 list ``classes``, or 255 for none:
 
@@ -26,14 +28,17 @@ from numpy.typing import NDArray
 
 from whytransfer.core.errors import InputError, nearest
 from whytransfer.core.store import writing
+from whytransfer.data.mask_rows import mask_fields, read_masks
+from whytransfer.data.masks import columns
 from whytransfer.data.row_files import finite_of as _finite
 from whytransfer.data.row_files import names_of as _names
 from whytransfer.data.row_files import read_content as _read
 from whytransfer.data.row_files import rows_of as _rows
 from whytransfer.data.row_files import text_of as _text
 from whytransfer.data.row_files import write_rows as _write
-from whytransfer.data.sample import IGNORED, Source
+from whytransfer.data.sample import IGNORED, Objects, Source
 from whytransfer.ops.detections import Detections, Truth
+from whytransfer.ops.masks import Masks
 
 
 @dataclass(frozen=True)
@@ -99,8 +104,12 @@ class LabelMaps:
         return labels
 
 
-def truth_of(source: Source) -> Truth:
-    """Collects the objects of all images of a source; decodes none.
+def truth_of(source: Source, *, masks: bool = False) -> Truth:
+    """Collects the objects of all images of a source; decodes no image.
+
+    Args:
+        source: The images.
+        masks: Collect the objects' masks, too, where the source has any.
 
     Raises:
         InputError: The format has no objects.
@@ -124,7 +133,15 @@ def truth_of(source: Source) -> Truth:
         difficult=_joined([o.difficult for o in found], np.bool_),
         crowd=_joined([o.crowd for o in found], np.bool_),
         area=_joined([o.area for o in found], np.float64),
+        masks=_masks(found, sizes) if masks else None,
     )
+
+
+def _masks(found: Sequence[Objects], sizes: Sequence[tuple[int, int]]) -> Masks | None:
+    if all(objects.masks is None for objects in found):
+        return None
+    rows = zip(found, sizes, strict=True)
+    return columns((shape, size) for objects, size in rows for shape in objects.masks or ())
 
 
 def _joined(parts: list[NDArray[Any]], kind: Any) -> NDArray[Any]:
@@ -147,11 +164,12 @@ def write_detections(path: Path, detections: Detections, truth: Truth) -> None:
             f"{detections.boxes_xyxy[row].tolist()}", "finite numbers",
             "the model diverged: lower its learning rate",
         )  # fmt: skip
-    columns = zip(
+    values = zip(
         detections.image.tolist(),
         detections.label.tolist(),
         detections.boxes_xyxy.tolist(),
         detections.score.tolist(),
+        mask_fields(detections.masks, len(detections)),
         strict=True,
     )
     rows = (
@@ -160,8 +178,9 @@ def write_detections(path: Path, detections: Detections, truth: Truth) -> None:
             "class": truth.classes[label],
             "box_xyxy": box,
             "score": score,
+            **mask,
         }
-        for image, label, box, score in columns
+        for image, label, box, score, mask in values
     )
     _write(path, "detections", {}, {"rows": rows})
 
@@ -170,13 +189,14 @@ def read_detections(path: Path, truth: Truth) -> Detections:
     """Reads detections against the images and classes of ``truth``.
 
     Raises:
-        InputError: The file is missing or malformed, a score is not finite, or an image or a class
-            is not in the truth.
+        InputError: The file is missing or malformed, a score is not finite, a mask is not one of
+            its image, or an image or a class is not in the truth.
     """
     content = _read(path, "detections")
     numbers = _Numbers(truth.images, truth.classes)
     image, label, boxes, score = [], [], [], []
-    for row, where in _rows(path, content, "rows"):
+    rows = list(_rows(path, content, "rows"))
+    for row, where in rows:
         image.append(numbers.image(row, where))
         label.append(numbers.label(row, where))
         boxes.append(_finite(row, "box_xyxy", 4, where))
@@ -186,6 +206,7 @@ def read_detections(path: Path, truth: Truth) -> Detections:
         np.array(label, dtype=np.int64),
         np.array(score, dtype=np.float64),
         np.array(boxes, dtype=np.float64).reshape(-1, 4),
+        read_masks(rows, truth.sizes[np.array(image, dtype=np.int64)]),
     )
 
 
@@ -195,6 +216,7 @@ def write_truth(path: Path, truth: Truth) -> None:
         {"name": name, "height": height, "width": width}
         for name, (height, width) in zip(truth.images, truth.sizes.tolist(), strict=True)
     )
+    masks = mask_fields(truth.masks, len(truth))
     objects = (
         {
             "image": truth.images[truth.image[row]],
@@ -203,6 +225,7 @@ def write_truth(path: Path, truth: Truth) -> None:
             "difficult": bool(truth.difficult[row]),
             "crowd": bool(truth.crowd[row]),
             "area": float(truth.area[row]),
+            **masks[row],
         }
         for row in range(len(truth))
     )
@@ -224,16 +247,19 @@ def read_truth(path: Path) -> Truth:
     numbers = _Numbers(images, classes)
     rows = list(_rows(path, content, "objects"))
     boxes = [_finite(row, "box_xyxy", 4, where) for row, where in rows]
+    sizes_px = np.array(sizes, dtype=np.int64).reshape(-1, 2)
+    image = np.array([numbers.image(*row) for row in rows], dtype=np.int64)
     return Truth(
         images=tuple(images),
-        sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2),
+        sizes=sizes_px,
         classes=classes,
-        image=np.array([numbers.image(*row) for row in rows], dtype=np.int64),
+        image=image,
         label=np.array([numbers.label(*row) for row in rows], dtype=np.int64),
         boxes_xyxy=np.array(boxes, dtype=np.float64).reshape(-1, 4),
         difficult=np.array([row.get("difficult", False) for row, _ in rows], dtype=np.bool_),
         crowd=np.array([row.get("crowd", False) for row, _ in rows], dtype=np.bool_),
         area=np.array([_finite(row, "area", 1, where)[0] for row, where in rows], dtype=np.float64),
+        masks=read_masks(rows, sizes_px[image]),
     )
 
 

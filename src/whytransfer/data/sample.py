@@ -1,12 +1,14 @@
 """What a data source gives: samples, and for detection their objects."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from whytransfer.data.masks import Shape
 
 Split = Literal["train", "test"]
 """Which part of a dataset: what is fitted on, or what is scored on (ImageNet's ``val``)."""
@@ -23,6 +25,8 @@ class Objects:
         difficult: (N,) VOC's flag; all false elsewhere.
         crowd: (N,) COCO's flag; all false elsewhere.
         area: (N,) object area in pixels², COCO's own where given, else the box's.
+        masks: (N,) masks as annotated, not decoded; ``None`` where the format has none. An object
+            whose mask covers nothing was annotated without one.
     """
 
     boxes_xyxy: NDArray[np.float64]
@@ -30,6 +34,7 @@ class Objects:
     difficult: NDArray[np.bool_]
     crowd: NDArray[np.bool_]
     area: NDArray[np.float64]
+    masks: Sequence[Shape] | None = None
 
 
 IGNORED = 255

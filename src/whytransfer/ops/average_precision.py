@@ -6,6 +6,7 @@ any number of weightings of the images, which is what a bootstrap over images ne
 Letters in shapes: D detections, I images, C classes, T thresholds, B weightings ("draws").
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 
 from whytransfer.ops.boxes import area_xyxy
 from whytransfer.ops.detections import Detections, Truth
-from whytransfer.ops.matching import claim_in_turn, overlaps, rank_within
+from whytransfer.ops.masks import areas as mask_areas
+from whytransfer.ops.matching import Pairs, claim_in_turn, mask_overlaps, overlaps, rank_within
 
 Metric = Literal["voc07", "voc12", "coco101"]
 Area = Literal["all", "small", "medium", "large"]
+By = Literal["boxes", "masks"]
 
 # Written as the evaluators compute them: their last bit decides whether 3 of 10 found reach 0.3.
 _VOC_THRESHOLDS = np.arange(50, 100, 5) / 100.0
@@ -32,6 +35,7 @@ _COCO_AREAS: dict[Area, tuple[float, float]] = {
     "large": (96.0**2, 1e10),
 }
 
+_NEAR_HALF = 1e-4  # a product's own error is below 1e-8 where pixels and scores are
 _CHUNK = 1 << 22  # entries of a (draws, detections) block: 32 MiB of 64-bit floats
 
 
@@ -98,8 +102,21 @@ def voc_matches(detections: Detections, truth: Truth) -> Matches:
     )
 
 
-def coco_matches(detections: Detections, truth: Truth, *, area: Area = "all") -> Matches:
-    """Matches by the rules of COCO, at .50, .55, ..., .95, equal to pycocotools on boxes.
+def coco_matches(
+    detections: Detections, truth: Truth, *, area: Area = "all", by: By = "boxes"
+) -> Matches:
+    """Matches by the rules of COCO for one range of areas; see :func:`coco_family`."""
+    return coco_family(detections, truth, (area,), by=by)[area]
+
+
+def coco_family(
+    detections: Detections,
+    truth: Truth,
+    areas: Sequence[Area] = tuple(_COCO_AREAS),
+    *,
+    by: By = "boxes",
+) -> dict[Area, Matches]:
+    """Matches by the rules of COCO, at .50, .55, ..., .95, equal to pycocotools; by range of areas.
 
     The 100 best detections of each image and class choose in the order of scores: the unclaimed
     object they overlap most, at least by the threshold; without one, an ignored object. Ignored
@@ -109,22 +126,47 @@ def coco_matches(detections: Detections, truth: Truth, *, area: Area = "all") ->
     Differs: an object flagged as difficult, which COCO does not know, is treated like one outside
     the area range. An inverted detection is false; its area there is negative, so ignored.
 
+    Args:
+        detections: What was found.
+        truth: What is there.
+        areas: Ranges of the annotation's area, and of the detection's own: its box's or its
+            mask's.
+        by: What overlaps, boxes or masks (then both have some).
+
     Source: Lin et al. 2014 and pycocotools 2.0 cocoeval.py, ``evaluateImg``.
     """
-    smallest, largest = _COCO_AREAS[area]
     ordered, row = _by_score(detections)
     turn = rank_within(ordered.image * len(truth.classes) + ordered.label)
     kept = turn < _COCO_LIMIT
     ordered, row, turn = _take(ordered, kept), row[kept], turn[kept]
-    uncounted = truth.crowd | truth.difficult | (truth.area < smallest) | (truth.area > largest)
+    if by == "boxes":
+        own_area = area_xyxy(ordered.boxes_xyxy)
+        pairs = overlaps(ordered, truth, minimum=_COCO_THRESHOLDS[0], crowd_by_detection=True)
+    else:
+        assert ordered.masks is not None
+        own_area = mask_areas(ordered.masks)
+        pairs = mask_overlaps(ordered, truth, minimum=_COCO_THRESHOLDS[0])
+    return {
+        area: _claimed_in_area(ordered, row, turn, truth, pairs, own_area, _COCO_AREAS[area])
+        for area in areas
+    }
 
-    pairs = overlaps(ordered, truth, minimum=_COCO_THRESHOLDS[0], crowd_by_detection=True)
+
+def _claimed_in_area(
+    ordered: Detections,
+    row: NDArray[np.int64],
+    turn: NDArray[np.int64],
+    truth: Truth,
+    pairs: Pairs,
+    own_area: NDArray[np.float64],
+    limits: tuple[float, float],
+) -> Matches:
+    smallest, largest = limits
+    uncounted = truth.crowd | truth.difficult | (truth.area < smallest) | (truth.area > largest)
     preference = np.lexsort((-pairs.truth, -pairs.iou, uncounted[pairs.truth], pairs.detection))
     pairs = pairs.take(preference)
     eligible = pairs.iou >= _COCO_THRESHOLDS[:, None]
     claimed = claim_in_turn(pairs, eligible, turn, truth.crowd)
-
-    own_area = area_xyxy(ordered.boxes_xyxy)
     outside = (own_area < smallest) | (own_area > largest)
     matched = claimed >= 0
     ignored = np.where(matched, np.append(uncounted, False)[claimed], outside)
@@ -188,6 +230,23 @@ def summary(precision: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     total = np.where(known, precision, 0.0).sum(axis=-2)
     means = 100.0 * np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
     return {"AP": means.mean(axis=-1), "AP50": means[..., 0], "AP75": means[..., 5]}
+
+
+def coco_summary(
+    family: Mapping[Area, Matches], weights: NDArray[np.generic] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """Returns what COCO reports, in percent: AP, AP50, AP75, then APs, APm, APl where asked for.
+
+    Args:
+        family: Of :func:`coco_family`.
+        weights: How often each image counts, as for :func:`average_precision`.
+    """
+    found = {
+        area: summary(average_precision(matches, weights, metric="coco101"))
+        for area, matches in family.items()
+    }
+    small = {f"AP{area[0]}": values["AP"] for area, values in found.items() if area != "all"}
+    return {**found.get("all", {}), **small}
 
 
 def _class_precision(
@@ -256,6 +315,7 @@ def _take(detections: Detections, rows: NDArray[np.int64] | NDArray[np.bool_]) -
         detections.label[rows],
         detections.score[rows],
         detections.boxes_xyxy[rows],
+        None if detections.masks is None else detections.masks[rows],
     )
 
 
@@ -274,10 +334,14 @@ def _through_text(detections: Detections) -> Detections:
 def _rounded(values: NDArray[np.float64], decimals: int) -> NDArray[np.float64]:
     """Rounds as printing does: 0.35 is a little less than 7/20, so it is 0.3 and not 0.4.
 
-    ``np.round`` multiplies first and loses that.
+    Multiplying first loses that, so values whose product lies next to a half go the slow way.
     """
-    printed = [round(value, decimals) for value in values.ravel().tolist()]
-    return np.array(printed, dtype=np.float64).reshape(values.shape)
+    scale = 10.0**decimals
+    scaled = values * scale
+    near = np.abs(scaled - np.floor(scaled) - 0.5) < _NEAR_HALF
+    rounded: NDArray[np.float64] = np.rint(scaled) / scale
+    rounded[near] = [round(value, decimals) for value in values[near].tolist()]
+    return rounded
 
 
 def _one_based(truth: Truth) -> Truth:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from whytransfer.ops.masks import Masks
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -19,12 +21,14 @@ class Detections:
         label: (D,) index into ``Truth.classes``.
         score: (D,) confidence; higher is surer, any finite number.
         boxes_xyxy: (D, 4) absolute pixels.
+        masks: (D,) masks in the size of their image; ``None`` where boxes are all that was found.
     """
 
     image: NDArray[np.int64]
     label: NDArray[np.int64]
     score: NDArray[np.float64]
     boxes_xyxy: NDArray[np.float64]
+    masks: Masks | None = None
 
     def __len__(self) -> int:
         return len(self.score)
@@ -44,6 +48,7 @@ class Truth:
         difficult: (G,) VOC's flag: neither a hit nor a miss counts.
         crowd: (G,) COCO's flag: a region that may absorb any number of detections.
         area: (G,) object area in pixels² (COCO's own where given, else the box's).
+        masks: (G,) masks in the size of their image; ``None`` where there are none.
     """
 
     images: tuple[str, ...]
@@ -55,6 +60,7 @@ class Truth:
     difficult: NDArray[np.bool_]
     crowd: NDArray[np.bool_]
     area: NDArray[np.float64]
+    masks: Masks | None = None
 
     def __len__(self) -> int:
         return len(self.label)

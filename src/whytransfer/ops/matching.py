@@ -65,6 +65,34 @@ def overlaps(
     return Pairs(detection, row, iou).take(iou >= minimum)
 
 
+def mask_overlaps(detections: Detections, truth: Truth, *, minimum: float) -> Pairs:
+    """Returns every detection and object of one image and label whose masks overlap enough.
+
+    Where the object is a crowd, the pixels shared are divided by the detection's (COCO's rule).
+
+    Args:
+        detections: The detections, with masks.
+        truth: The objects, with masks of the same sizes.
+        minimum: The smallest overlap kept.
+    """
+    from faster_coco_eval.core import mask as coco
+
+    assert detections.masks is not None and truth.masks is not None
+    group = _group(detections.image, detections.label, truth, True)
+    detection, row = _join(group, _group(truth.image, truth.label, truth, True))
+    # The pairs of a group are the cells of a table, detections by objects, in order.
+    order = np.argsort(group[detection], kind="stable")
+    edges = np.flatnonzero(np.diff(group[detection][order])) + 1
+    iou = np.zeros(len(detection))
+    for cells in np.split(order, edges) if len(order) else []:
+        num_objects = int((detection[cells] == detection[cells[0]]).sum())
+        found = detections.masks[detection[cells[::num_objects]]]
+        wanted = row[cells[:num_objects]]
+        crowd = truth.crowd[wanted].astype(int).tolist()
+        iou[cells] = np.ravel(coco.iou(found.coco(), truth.masks[wanted].coco(), crowd))
+    return Pairs(detection, row, iou).take(iou >= minimum)
+
+
 def claim_in_turn(
     pairs: Pairs,
     eligible: NDArray[np.bool_],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from whytransfer.core.records import Metric
     from whytransfer.core.store import Artifact
     from whytransfer.data.dataset import Dataset
 
@@ -58,3 +59,26 @@ def run(
         )  # fmt: skip
     dataset = open_reference(data, opened)
     return stage.run(task, backbone, dataset, config, seed=seed, store=opened, execution=how)
+
+
+def score_coco_results(
+    results: str | Path, annotations: str | Path, num_draws: int = 1000
+) -> tuple[Metric, ...]:
+    """Scores detections that anybody wrote in COCO's result format, with intervals.
+
+    >>> score_coco_results("results.json", "instances_val2017.json")  # doctest: +SKIP
+
+    Args:
+        results: A list of ``{image_id, category_id, bbox, score, segmentation}``.
+        annotations: COCO's file of the truth.
+        num_draws: Resamplings of the images behind every interval.
+
+    Raises:
+        InputError: A file is missing, not readable, or does not belong to the other.
+    """
+    from pathlib import Path
+
+    from whytransfer.transfer.measure import metrics
+    from whytransfer.transfer.parts.instance_score import measure_coco_results
+
+    return metrics(measure_coco_results(Path(results), Path(annotations)), num_draws)

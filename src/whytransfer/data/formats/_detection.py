@@ -9,6 +9,7 @@ import numpy as np
 from whytransfer.core.errors import InputError
 from whytransfer.core.fingerprint import hash_file
 from whytransfer.data.images import read_image
+from whytransfer.data.masks import Polygons, Shape, Shapes
 from whytransfer.data.sample import Objects, Sample, Unannotated
 
 _SHOWN = 3
@@ -18,13 +19,14 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Annotated:
-    """One object as read: its box in 0-based continuous pixels, class number, flags and area."""
+    """One object as read: its box in 0-based continuous pixels, class, flags, area and mask."""
 
     box_xyxy: Box
     label: int
     difficult: bool = False
     crowd: bool = False
     area: float | None = None
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class DetectionSource(Unannotated):
             table.difficult[rows],
             table.crowd[rows],
             table.area[rows],
+            None if table.masks is None else table.masks[rows],
         )
 
     def files(self) -> Iterator[Path]:
@@ -108,7 +111,15 @@ def _columns(objects: Sequence[Annotated]) -> Objects:
         np.array([item.difficult for item in objects], dtype=np.bool_),
         np.array([item.crowd for item in objects], dtype=np.bool_),
         np.where(np.isnan(own_area), box_area, own_area),
+        _shapes([item.shape for item in objects]),
     )
+
+
+def _shapes(shapes: Sequence[Shape | None]) -> Shapes | None:
+    """Returns the masks, or ``None`` where no object has one."""
+    if all(shape is None for shape in shapes):
+        return None
+    return Shapes([Polygons(()) if shape is None else shape for shape in shapes])
 
 
 def fit_box(box_xyxy: Box, size: tuple[int, int], where: str) -> Box:

@@ -1,10 +1,13 @@
-"""COCO's layout: folders of images, and one JSON file of boxes per split.
+"""COCO's layout: folders of images, and one JSON file of boxes and masks per split.
 
 The classes are the file's own ``categories`` sorted by id, so any file of this form is read, with
 whatever ids it has. Images without annotations stay; a task that wants none filters them.
 
+Masks may be polygons or run lengths, compressed or not; files of boxes alone are read, too.
+
 Differs: objects whose box has no area, of which COCO 2017 itself has a few, are left out, as
-detectron2 leaves them out of training; a check counts them.
+detectron2 leaves them out of training; a check counts them. So are polygons of fewer than three
+points, as there.
 
 Source: Lin et al. 2014, and the format description of the COCO site.
 """
@@ -23,6 +26,7 @@ from whytransfer.data.format import (
     refuse,
     require_folder,
 )
+from whytransfer.data.formats._coco_masks import read_shape, wrong_run_lengths
 from whytransfer.data.formats._detection import (
     Annotated,
     DetectionSource,
@@ -33,6 +37,7 @@ from whytransfer.data.formats._detection import (
     without_boxes,
 )
 from whytransfer.data.images import unreadable
+from whytransfer.data.masks import RunLengths
 from whytransfer.data.sample import Source, Split
 
 _LAYOUTS: tuple[dict[str, str], ...] = (
@@ -80,6 +85,7 @@ class _Scan:
     entries: list[Entry]
     num_empty: int = 0
     problems: list[InputError] = field(default_factory=list)
+    run_lengths: list[tuple[str, RunLengths]] = field(default_factory=list)
 
 
 def open(config: Config, split: Split) -> Source:
@@ -87,7 +93,7 @@ def open(config: Config, split: Split) -> Source:
 
     Raises:
         InputError: A file is missing or not of this form, an id is unknown, or a box is inverted
-            or outside its image.
+            or outside its image, or a mask is not of its image.
     """
     scan = _scan(config, split)
     refuse(scan.problems)
@@ -111,6 +117,10 @@ def check(config: Config) -> Report:
         counts[f"{split} objects"] = sum(len(entry.objects) for entry in scan.entries)
         counts[f"{split} images without objects"] = sum(not e.objects for e in scan.entries)
         counts[f"{split} objects without area, left out"] = scan.num_empty
+        shapes = [item.shape for entry in scan.entries for item in entry.objects]
+        if any(shapes):
+            without = sum(shape is None or shape.empty for shape in shapes)
+            counts[f"{split} objects without a mask"] = without
         problems += scan.problems
         problems += unreadable(config.root / entry.file for entry in scan.entries)
     problems += shared(config.root, read)
@@ -192,6 +202,9 @@ def _objects(
             scan.num_empty += 1
         else:
             objects[image].append(item)
+            if isinstance(item.shape, RunLengths):
+                scan.run_lengths.append((where, item.shape))
+    scan.problems += wrong_run_lengths(scan.run_lengths)
     return objects
 
 
@@ -208,14 +221,23 @@ def _annotated(
     if min(width, height) == 0:
         return None
     box = fit_box((left, top, left + width, top + height), size, where)
-    return Annotated(box, label, crowd=bool(annotation.get("iscrowd", 0)), area=area)
+    shape = read_shape(annotation.get("segmentation"), size, where)
+    return Annotated(box, label, crowd=bool(annotation.get("iscrowd", 0)), area=area, shape=shape)
 
 
 def _load(file: Path, root: Path) -> dict[str, list[dict[str, Any]]]:
-    """Reads the JSON file and checks that every row has the fields that are read here."""
     if not file.is_file():
         todo = other_level(root, recognise) or "set its path in the format's fields"
         raise InputError(file, "no such file", "COCO annotations", todo)
+    return read_annotations(file)
+
+
+def read_annotations(file: Path) -> dict[str, list[dict[str, Any]]]:
+    """Reads a JSON file of annotations and checks that every row has the fields that are read.
+
+    Raises:
+        InputError: It is not of this form.
+    """
     try:
         content = json.loads(file.read_bytes())
     except (ValueError, UnicodeDecodeError) as error:

@@ -1,9 +1,10 @@
-"""The Faster R-CNN C4 detector: one map gives proposals and regions, the last stage reads them.
+"""The C4 detector (Faster or Mask R-CNN): a map gives proposals, the last stage reads regions.
 
 In ResNet's own names: ``layer3`` makes the map (stride 16), ``layer4`` reads the pooled regions.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from pydantic import Field, PositiveInt
@@ -15,6 +16,7 @@ from whytransfer.core.errors import InputError
 from whytransfer.train.learner import Context
 from whytransfer.train.norm import convert_groups, regions_of
 from whytransfer.transfer.parts.frozen import frozen_modules
+from whytransfer.transfer.parts.mask_head import MaskConfig, MaskHead
 from whytransfer.transfer.parts.proposals import ProposalConfig, ProposalNetwork, Size
 from whytransfer.transfer.parts.regions import (
     BoxPredictor,
@@ -34,6 +36,7 @@ class C4Config(Config):
     Attributes:
         proposals: Of the proposal network.
         regions: Of the region head.
+        masks: Of the mask head; ``None`` for boxes alone.
         bn_group_size: Images whose statistics a BatchNorm in training shares; ``None`` is all of
             a batch, which is what synchronised BatchNorm computes on any number of GPUs. Regions
             keep the group of their image.
@@ -51,6 +54,7 @@ class C4Config(Config):
 
     proposals: ProposalConfig = ProposalConfig()
     regions: RegionConfig = RegionConfig()
+    masks: MaskConfig | None = None
     bn_group_size: int | None = None
     frozen_levels: int = Field(default=0, ge=0, le=5)
     frozen_norms: bool = False
@@ -58,7 +62,7 @@ class C4Config(Config):
 
 
 class C4Detector(nn.Module):
-    """A Faster R-CNN on stage 4 of a ResNet.
+    """A Faster R-CNN, or with masks a Mask R-CNN, on stage 4 of a ResNet.
 
     Sampling draws from streams named by step and image, so it depends neither on the number of
     processes nor on the other images of the batch.
@@ -71,8 +75,9 @@ class C4Detector(nn.Module):
     Raises:
         InputError: The backbone lacks one of the two stages.
 
-    Source: Ren et al. 2015; detectron2 Base-RCNN-C4.yaml @02b5c4e; moco detection/train_net.py
-        @132aea9 (BatchNorm after the last stage).
+    Source: Ren et al. 2015; He et al. 2017; detectron2 Base-RCNN-C4.yaml and roi_heads.py
+        @02b5c4e, ``Res5ROIHeads``; moco detection/train_net.py @132aea9 (BatchNorm after the last
+        stage).
     """
 
     def __init__(self, backbone: Backbone, num_classes: int, config: C4Config) -> None:
@@ -85,6 +90,9 @@ class C4Detector(nn.Module):
         has_norm = config.regions.extra_norm
         self.extra_norm = nn.BatchNorm2d(head.channels) if has_norm else nn.Identity()
         self.predictor = BoxPredictor(head.channels, num_classes, config.regions)
+        self.mask_head = None
+        if config.masks is not None:
+            self.mask_head = MaskHead(head.channels, num_classes, config.masks)
         convert_groups(self, config.bn_group_size)
         for module in self._frozen():
             module.requires_grad_(False)
@@ -97,7 +105,7 @@ class C4Detector(nn.Module):
         return self
 
     def loss(self, batch: SceneBatch, context: Context) -> dict[str, Tensor]:
-        """Returns the four losses of a batch, and under ``loss`` their sum."""
+        """Returns the losses of a batch, four or with masks five, and under ``loss`` their sum."""
         batch = alike(batch, context)
         features = self._features(batch)
         logits, deltas = self.proposals(features)
@@ -109,8 +117,10 @@ class C4Detector(nn.Module):
         losses = self.proposals.losses(logits, deltas, anchors, truth, streams, within)
         proposals = self.proposals.propose(logits, deltas, anchors, batch.sizes_px, within)
         regions = self._sample(proposals, truth, labels, batch.indices, context)
-        class_logits, box_deltas = self._read(features, [r.boxes_xyxy for r in regions])
-        losses |= self.predictor.losses(class_logits, box_deltas, regions, context.average)
+        read = self._read(features, [r.boxes_xyxy for r in regions])
+        losses |= self.predictor.losses(*self._boxes(read), regions, context.average)
+        if self.mask_head is not None:
+            losses["loss_masks"] = self._mask_loss(read, regions, batch, context)
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
     def after_step(self) -> None:
@@ -128,16 +138,50 @@ class C4Detector(nn.Module):
         anchors = self.proposals.anchors(features)
         within = self.proposals.within(features, batch.sizes_px, together=1)
         proposals = self.proposals.propose(logits, deltas, anchors, batch.sizes_px, within)
-        class_logits, box_deltas = self._read(features, proposals)
+        class_logits, box_deltas = self._boxes(self._read(features, proposals))
         _require_finite(batch.indices, logits, deltas, class_logits, box_deltas)
         counts = [len(boxes) for boxes in proposals]
         split = torch.split(class_logits, counts), torch.split(box_deltas, counts)
-        return [
-            _at_size(self.predictor.detections(scores, deltas, boxes, size), size, original)
-            for scores, deltas, boxes, size, original in zip(
-                *split, proposals, batch.sizes_px, batch.originals, strict=True
-            )
+        found = [
+            self.predictor.detections(scores, deltas, boxes, size)
+            for scores, deltas, boxes, size in zip(*split, proposals, batch.sizes_px, strict=True)
         ]
+        sizes = list(zip(batch.sizes_px, batch.originals, strict=True))
+        if self.mask_head is None:
+            return [_at_size(image, *size)[0] for image, size in zip(found, sizes, strict=True)]
+        return self._with_masks(self.mask_head, features, found, sizes)
+
+    def _with_masks(
+        self,
+        head: MaskHead,
+        features: Tensor,
+        found: Sequence[Found],
+        sizes: Sequence[tuple[Size, Size]],
+    ) -> list[Found]:
+        """Reads the features of the final boxes and adds a mask to each; at the original sizes."""
+        read = self._read(features, [image.boxes_xyxy for image in found])
+        logits = head(read, torch.cat([image.labels for image in found]))
+        result = []
+        parts = torch.split(logits, [len(image.labels) for image in found])
+        for image, own, (size, original) in zip(found, parts, sizes, strict=True):
+            scaled, kept = _at_size(image, size, original)
+            masks = head.paste(own[kept], scaled.boxes_xyxy, original)
+            result.append(replace(scaled, masks=masks))
+        return result
+
+    def _mask_loss(
+        self, read: Tensor, regions: Sequence[Regions], batch: SceneBatch, context: Context
+    ) -> Tensor:
+        """Returns the loss of the foreground regions' masks, from features that are there."""
+        foreground = torch.cat([r.labels for r in regions]) < self.num_classes
+        boxes = torch.cat([r.boxes_xyxy for r in regions])[foreground]
+        labels = torch.cat([r.labels for r in regions])[foreground]
+        shapes = []
+        for of_image, own in zip(regions, batch.shapes, strict=True):
+            assert of_image.objects is not None
+            shapes += [own[row] for row in of_image.objects.tolist()]
+        assert self.mask_head is not None
+        return self.mask_head.loss(read[foreground], labels, shapes, boxes, context.average)
 
     def _sample(
         self,
@@ -165,8 +209,13 @@ class C4Detector(nn.Module):
             image[:, :, width:] = 0.0
         return self.backbone.features(images, upto=_MAP)
 
-    def _read(self, features: Tensor, boxes_xyxy: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Returns class logits (R, C + 1) and deltas (R, C, 4) of regions, image after image."""
+    def _boxes(self, read: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns class logits (R, C + 1) and deltas (R, C, 4) of what was read of regions."""
+        result: tuple[Tensor, Tensor] = self.predictor(read.mean(dim=(2, 3)))
+        return result
+
+    def _read(self, features: Tensor, boxes_xyxy: Sequence[Tensor]) -> Tensor:
+        """Returns what last stage and norm make of regions, (R, channels, P / 2, P / 2)."""
         from torchvision.ops import roi_align
 
         config = self.config.regions
@@ -179,9 +228,8 @@ class C4Detector(nn.Module):
             aligned=config.aligned,
         )
         with regions_of(self, [len(boxes) for boxes in boxes_xyxy]):
-            read = self.extra_norm(self.backbone.run(pooled, after=_MAP, upto=_HEAD))
-        result: tuple[Tensor, Tensor] = self.predictor(read.mean(dim=(2, 3)))
-        return result
+            read: Tensor = self.extra_norm(self.backbone.run(pooled, after=_MAP, upto=_HEAD))
+        return read
 
     def _frozen(self) -> list[nn.Module]:
         modules = frozen_modules(self.backbone, self.config.frozen_levels)
@@ -216,10 +264,14 @@ def _require_finite(indices: Sequence[int], *outputs: Tensor) -> None:
         )
 
 
-def _at_size(found: Found, size: Size, original: Size) -> Found:
-    """Scales boxes from the resized image to the original one and drops those without area."""
+def _at_size(found: Found, size: Size, original: Size) -> tuple[Found, Tensor]:
+    """Scales boxes from the resized image to the original one and drops those without area.
+
+    Returns:
+        What is left, and (D,) which of the detections that is.
+    """
     scale = found.boxes_xyxy.new_tensor([original[1] / size[1], original[0] / size[0]] * 2)
     limit = found.boxes_xyxy.new_tensor([original[1], original[0]] * 2)
     boxes = torch.minimum(found.boxes_xyxy * scale, limit)
     kept = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-    return Found(boxes[kept], found.scores[kept], found.labels[kept])
+    return Found(boxes[kept], found.scores[kept], found.labels[kept]), kept

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from whytransfer.core.config import Config
 from whytransfer.core.streams import Stream
+from whytransfer.ops.masks import Masks
 from whytransfer.train.learner import Average, own_average
 from whytransfer.transfer.parts.assignment import assign, sample
 from whytransfer.transfer.parts.box_coding import Weights, decode, encode, full_precision
@@ -65,11 +66,14 @@ class Regions:
         boxes_xyxy: (R, 4).
         labels: (R,) int64 class of the object found; the number of classes for background.
         truth_xyxy: (R, 4) that object's box; the region's own for background.
+        objects: (F,) int64 rows of the objects that the foreground regions, which come first, show;
+            what masks are looked up by.
     """
 
     boxes_xyxy: Tensor
     labels: Tensor
     truth_xyxy: Tensor
+    objects: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,13 @@ class Found:
         boxes_xyxy: (D, 4) pixels.
         scores: (D,) in [0, 1].
         labels: (D,) int64.
+        masks: (D,) in the size of the image; ``None`` where the detector has no mask head.
     """
 
     boxes_xyxy: Tensor
     scores: Tensor
     labels: Tensor
+    masks: Masks | None = None
 
 
 @torch.no_grad()
@@ -126,6 +132,7 @@ def sample_regions(
         boxes_xyxy=torch.cat([candidates[rows], empty]),
         labels=torch.cat([labels[found], labels.new_full((len(empty),), num_classes)]),
         truth_xyxy=torch.cat([truth_xyxy[found], empty]),
+        objects=found,
     )
 
 

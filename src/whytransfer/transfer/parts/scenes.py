@@ -1,4 +1,4 @@
-"""Images with boxes, as a detector is trained and tested on them: resized, flipped, batched.
+"""Images with boxes and masks, as a detector is trained and tested on them: resized, flipped.
 
 The view of image ``i`` in epoch ``e`` is a pure function of (seed, e, i).
 """
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from whytransfer.core.config import Config
 from whytransfer.core.streams import Stream
+from whytransfer.data.masks import Shape
 from whytransfer.data.sample import Objects, Sample, Source
 from whytransfer.train.learner import Context
 
@@ -54,6 +55,7 @@ class Scene:
         labels: (G,) int64.
         index: Of the image in its source.
         original: Height and width before resizing.
+        shapes: (G,) masks; empty where none are wanted.
     """
 
     image: Tensor
@@ -61,6 +63,7 @@ class Scene:
     labels: Tensor
     index: int
     original: tuple[int, int]
+    shapes: tuple[Shape, ...] = ()
 
 
 class SceneBatch(NamedTuple):
@@ -73,6 +76,7 @@ class SceneBatch(NamedTuple):
         labels: Each image's (G,) classes.
         indices: Of the images in their source.
         originals: Each image's height and width before resizing.
+        shapes: Each image's (G,) masks; each empty where none are wanted.
     """
 
     images: Tensor
@@ -81,6 +85,7 @@ class SceneBatch(NamedTuple):
     labels: tuple[Tensor, ...]
     indices: tuple[int, ...]
     originals: tuple[tuple[int, int], ...]
+    shapes: tuple[tuple[Shape, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ class TrainingScenes:
         views: How images are shown.
         keep_difficult: Train on objects that VOC flags as difficult.
         seed: Of the stream that the views draw from.
+        masks: Show the objects' masks, and leave out those without one.
     """
 
     source: Source
@@ -100,14 +106,16 @@ class TrainingScenes:
     views: SceneViews
     keep_difficult: bool
     seed: int
+    masks: bool = False
 
     def __call__(self, epoch: int, position: int) -> Scene:
-        """Reads, resizes and flips one image and its boxes."""
+        """Reads, resizes and flips one image, its boxes and masks."""
         index = int(self.kept[position])
         stream = Stream(self.seed, "view", epoch, index)
         short_side = self.views.short_sides_px[stream.integer(len(self.views.short_sides_px))]
         sample = self.source[index]
-        scene = _resized(sample, index, short_side, self.views.max_side_px, self.keep_difficult)
+        kept = trainable(sample.objects, self.keep_difficult, self.masks)
+        scene = _resized(sample, index, (short_side, self.views.max_side_px), kept, self.masks)
         return flipped(scene) if stream.one() < self.views.flip_p else scene
 
 
@@ -123,7 +131,9 @@ class TestScenes:
     def __call__(self, _epoch: int, index: int) -> Scene:
         """Reads and resizes one image."""
         short_side = self.views.test_short_side_px
-        return _resized(self.source[index], index, short_side, self.views.max_side_px, True)
+        sample = self.source[index]
+        kept = trainable(sample.objects, True)
+        return _resized(sample, index, (short_side, self.views.max_side_px), kept, False)
 
 
 def resized_size(height: int, width: int, short_side: int, max_side: int) -> tuple[int, int]:
@@ -139,23 +149,35 @@ def resized_size(height: int, width: int, short_side: int, max_side: int) -> tup
 
 
 def flipped(scene: Scene) -> Scene:
-    """Mirrors an image and its boxes left to right."""
+    """Mirrors an image, its boxes and masks left to right."""
     x1, y1, x2, y2 = scene.boxes_xyxy.unbind(1)
-    width = scene.image.shape[1]
+    height, width = scene.image.shape[:2]
     return Scene(
         image=scene.image.flip(1),
         boxes_xyxy=torch.stack([width - x2, y1, width - x1, y2], dim=1),
         labels=scene.labels,
         index=scene.index,
         original=scene.original,
+        shapes=tuple(shape.flipped((height, width)) for shape in scene.shapes),
     )
 
 
-def trainable(objects: Objects | None, keep_difficult: bool) -> NDArray[np.bool_]:
-    """Says of each object whether a detector is trained on it: (G,)."""
+def trainable(
+    objects: Objects | None, keep_difficult: bool, masks: bool = False
+) -> NDArray[np.bool_]:
+    """Says of each object whether a detector is trained on it: (G,).
+
+    Args:
+        objects: Of one image.
+        keep_difficult: Whether those that VOC flags as difficult are.
+        masks: Whether only those with a mask are.
+    """
     if objects is None:
         return np.zeros(0, dtype=bool)
-    return ~objects.crowd if keep_difficult else ~(objects.crowd | objects.difficult)
+    kept = ~objects.crowd if keep_difficult else ~(objects.crowd | objects.difficult)
+    if masks:
+        kept &= np.array([not shape.empty for shape in objects.masks or ()], dtype=bool)
+    return kept
 
 
 def collate(scenes: Sequence[Scene], multiple_px: int = 1) -> SceneBatch:
@@ -174,6 +196,7 @@ def collate(scenes: Sequence[Scene], multiple_px: int = 1) -> SceneBatch:
         labels=tuple(scene.labels for scene in scenes),
         indices=tuple(scene.index for scene in scenes),
         originals=tuple(scene.original for scene in scenes),
+        shapes=tuple(scene.shapes for scene in scenes),
     )
 
 
@@ -187,33 +210,49 @@ def alike(batch: SceneBatch, context: Context) -> SceneBatch:
 
 
 def _resized(
-    sample: Sample, index: int, short_side: int, max_side: int, keep_difficult: bool
+    sample: Sample, index: int, sides: tuple[int, int], kept: NDArray[np.bool_], masks: bool
 ) -> Scene:
-    """Resizes as the reference does, with PIL's bilinear kernel."""
+    """Resizes as the reference does, with PIL's bilinear kernel.
+
+    Args:
+        sample: Image and objects.
+        index: Of the image.
+        sides: The length wanted of the shorter side, and the most that the longer may have.
+        kept: (G,) the objects to show.
+        masks: Whether their masks are shown.
+    """
     original = (sample.image.shape[0], sample.image.shape[1])
-    height, width = resized_size(*original, short_side, max_side)
+    height, width = resized_size(*original, *sides)
     image = sample.image
     if (height, width) != original:
         picture = Image.fromarray(image)
         image = np.array(picture.resize((width, height), Image.Resampling.BILINEAR))
-    boxes, labels = _resized_boxes(sample.objects, original, (height, width), keep_difficult)
+    boxes, rows = _resized_boxes(sample.objects, original, (height, width), kept)
+    labels = np.zeros(0, dtype=np.int64)
+    shapes: tuple[Shape, ...] = ()
+    if sample.objects is not None:
+        labels = sample.objects.labels[rows]
+    if masks and sample.objects is not None and sample.objects.masks is not None:
+        own = sample.objects.masks
+        shapes = tuple(own[row].resized(original, (height, width)) for row in rows.tolist())
     return Scene(
         image=torch.from_numpy(np.ascontiguousarray(image)),
         boxes_xyxy=torch.from_numpy(boxes.astype(np.float32)),
         labels=torch.from_numpy(labels),
         index=index,
         original=original,
+        shapes=shapes,
     )
 
 
 def _resized_boxes(
-    objects: Objects | None, old: tuple[int, int], new: tuple[int, int], keep_difficult: bool
+    objects: Objects | None, old: tuple[int, int], new: tuple[int, int], kept: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Returns the boxes that still have a size, and their rows in the annotation."""
     if objects is None:
         return np.zeros((0, 4)), np.zeros(0, dtype=np.int64)
-    kept = trainable(objects, keep_difficult)
     scale = np.array([new[1] / old[1], new[0] / old[0]] * 2)
     limit = np.array([new[1], new[0]] * 2, dtype=np.float64)
     boxes = np.clip(objects.boxes_xyxy[kept] * scale, 0.0, limit)
     visible = (boxes[:, 2:] - boxes[:, :2] > _MIN_SIDE_PX).all(axis=1)
-    return boxes[visible], objects.labels[kept][visible]
+    return boxes[visible], np.flatnonzero(kept)[visible]

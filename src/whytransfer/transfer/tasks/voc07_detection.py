@@ -31,6 +31,7 @@ from whytransfer.data.loader import EndlessOrder, in_order, load
 from whytransfer.data.predictions import truth_of, write_detections, write_truth
 from whytransfer.data.sample import Source
 from whytransfer.ops.detections import Detections
+from whytransfer.ops.masks import joined
 from whytransfer.train.config import Schedule, Sgd, Training
 from whytransfer.transfer.measure import Measure
 from whytransfer.transfer.parts.c4 import C4Config, C4Detector
@@ -144,10 +145,12 @@ class Task(TaskProtocol):
 
     def __init__(self, config: Config, backbone: Backbone, setting: Setting) -> None:
         self.config, self.setting = config, setting
+        if self._masks:
+            _require_masks(setting)
         kept = _kept(setting.train, config)
         require_batch(len(kept), config.training.batch_size, "training images")
         self._scenes = TrainingScenes(
-            setting.train, kept, config.views, config.keep_difficult, setting.seed
+            setting.train, kept, config.views, config.keep_difficult, setting.seed, self._masks
         )
         group = config.aspect_group
         self._order = EndlessOrder(
@@ -185,7 +188,7 @@ class Task(TaskProtocol):
         found = list(in_turn(map(self.model.detect, batches), setting.processes))
         if not setting.processes.leads:
             return
-        truth = truth_of(setting.test)
+        truth = truth_of(setting.test, masks=self._masks)
         write_truth(folder / TRUTH, truth)
         write_detections(folder / PREDICTIONS, columns(found), truth)
 
@@ -193,6 +196,10 @@ class Task(TaskProtocol):
     def measure(folder: Path, config: Config) -> Measure:
         """Measures AP, AP50, AP75, coco_AP, coco_AP50, coco_AP75 and AP[class], in percent."""
         return measure_folder(folder, config.voc_rule)
+
+    @property
+    def _masks(self) -> bool:
+        return self.config.detector.masks is not None
 
     @property
     def _total_steps(self) -> int:
@@ -210,6 +217,7 @@ class Task(TaskProtocol):
 def columns(found: Sequence[Found]) -> Detections:
     """Returns the detections of all images, one entry of the sequence each, as columns."""
     counts = [len(image.scores) for image in found]
+    has_masks = any(image.masks is not None for image in found)
     empty = torch.zeros(0)
     return Detections(
         image=np.repeat(np.arange(len(found)), counts),
@@ -218,7 +226,24 @@ def columns(found: Sequence[Found]) -> Detections:
         boxes_xyxy=torch.cat([empty.reshape(0, 4), *(f.boxes_xyxy.cpu() for f in found)])
         .double()
         .numpy(),
+        masks=joined([f.masks for f in found if f.masks is not None]) if has_masks else None,
     )
+
+
+def _require_masks(setting: Setting) -> None:
+    """Checks that both splits have masks.
+
+    Raises:
+        InputError: One has none.
+    """
+    for split, source in (("training", setting.train), ("test", setting.test)):
+        objects = [source.objects(index) for index in range(len(source))]
+        annotated = [found for found in objects if found is not None and len(found.labels)]
+        if annotated and all(found.masks is None for found in annotated):
+            raise InputError(
+                f"{split} split", "its objects have boxes but no masks",
+                "data with masks, such as COCO's", "for boxes alone set detector.masks to null",
+            )  # fmt: skip
 
 
 def _kept(source: Source, config: Config) -> NDArray[np.int64]:
@@ -227,10 +252,10 @@ def _kept(source: Source, config: Config) -> NDArray[np.int64]:
     Raises:
         InputError: None of them shows an object.
     """
-    shows = np.array(
-        [trainable(source.objects(i), config.keep_difficult).any() for i in range(len(source))],
-        dtype=bool,
-    )
+    masks = config.detector.masks is not None
+    objects = (source.objects(index) for index in range(len(source)))
+    shown = [trainable(o, config.keep_difficult, masks).any() for o in objects]
+    shows = np.array(shown, dtype=bool)
     if not shows.any():
         raise InputError(
             "training split",
