@@ -42,11 +42,11 @@ def write_landmarks(path: Path, found: Landmarks) -> None:
     Raises:
         InputError: A coordinate is not finite.
     """
-    strange: NDArray[np.bool_] = ~np.isfinite(found.points_xy).all(axis=(1, 2))
-    if strange.any():
-        first = int(np.flatnonzero(strange)[0])
+    strange = np.flatnonzero(~np.isfinite(found.points_xy).all(axis=(1, 2)))
+    if len(strange):
+        first = int(strange[0])
         raise InputError(
-            path, f"{int(strange.sum())} of {len(strange)} images have points that are not finite, "
+            path, f"{len(strange)} of {len(found.images)} images have points that are not finite, "
             f"{found.images[first]} the first of them: {found.points_xy[first].tolist()}",
             "finite numbers", "the model diverged: lower its learning rate",
         )  # fmt: skip
