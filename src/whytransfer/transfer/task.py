@@ -20,7 +20,7 @@ from whytransfer.core.config import Config
 from whytransfer.core.errors import InputError
 from whytransfer.core.records import Metric
 from whytransfer.core.streams import Stream
-from whytransfer.data.sample import Source
+from whytransfer.data.sample import Source, Split
 from whytransfer.train.config import Training
 from whytransfer.transfer.measure import Measure, metrics
 from whytransfer.transfer.parts.features import Cache
@@ -68,6 +68,7 @@ class Setting:
         seed: Of every stream that the task draws from.
         workers: Processes that read and augment images; moves no number.
         cache: Where features of this backbone on these data are kept; ``None`` keeps none.
+        test_split: The split that ``test`` is taken from, by which kept features are named.
     """
 
     train: Source
@@ -75,6 +76,7 @@ class Setting:
     seed: int = 0
     workers: int = 0
     cache: Cache | None = None
+    test_split: Split = "test"
 
     def stream(self, name: str) -> Stream:
         """Returns the stream for one part of the initialisation."""
