@@ -22,11 +22,13 @@ from tests.transfer.readouts import (
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.errors import InputError
 from whytransfer.core.store import Store
-from whytransfer.data.dataset import from_spec
+from whytransfer.data.dataset import from_spec, subset
 from whytransfer.data.predictions import read_classifications
 from whytransfer.data.views import center_view
 from whytransfer.data.world import things
+from whytransfer.transfer.parts.features import Cache
 from whytransfer.transfer.parts.held_out import hold_out
+from whytransfer.transfer.task import Setting
 from whytransfer.transfer.tasks import knn_readout, lbfgs_readout, linear_readout, stage_readout
 
 TASKS = {
@@ -120,6 +122,15 @@ def test_readouts_of_one_backbone_share_its_features(data, tmp_path, monkeypatch
     kept = [artifact.record for artifact in Store(tmp_path).all()]
     assert sum(record.stage == "features" for record in kept) == 6
     assert all(record.metrics == () for record in kept if record.stage == "features")
+
+
+def test_features_are_named_by_the_split_that_is_scored(data, tmp_path):
+    """Images held out of the training split may be called as others of the test split are."""
+    cache = Cache(Store(tmp_path), "b" * 64, data.fingerprint)
+    train = data.open("train")
+    setting = Setting(train, subset(train, np.arange(5)), cache=cache, test_split="train")
+    knn_readout.Task(config_of("knn_readout"), network(), setting).predict(tmp_path)
+    assert {a.record.config["split"] for a in Store(tmp_path).all()} == {"train"}
 
 
 def test_features_that_were_altered_stop_a_readout(data, tmp_path):

@@ -207,6 +207,7 @@ class _Transfer:
             processes=self.processes,
             cache=Cache(self.store, self.backbone.fingerprint, data.fingerprint, self.processes),
             kept_apart=None if apart is None else limited(apart, config.limit),
+            test_split="test" if config.validation is None else "train",
         )
 
 

@@ -23,7 +23,7 @@ from whytransfer.core.records import Metric
 from whytransfer.core.streams import Stream
 from whytransfer.data.loader import Order
 from whytransfer.data.part import Part
-from whytransfer.data.sample import Source
+from whytransfer.data.sample import Source, Split
 from whytransfer.train.agreement import gatherer
 from whytransfer.train.config import Training
 from whytransfer.train.learner import Context
@@ -89,6 +89,7 @@ class Setting:
         cache: Where features of this backbone on these data are kept; ``None`` keeps none.
         kept_apart: Images of the training classes that the data keep apart from ``train``; ``None``
             where they keep none.
+        test_split: The split that ``test`` is taken from, by which kept features are named.
     """
 
     train: Source
@@ -98,6 +99,7 @@ class Setting:
     processes: Processes = ALONE
     cache: Cache | None = None
     kept_apart: Source | None = None
+    test_split: Split = "test"
 
     def part(self, order: Order) -> Order:
         """Returns the order of this process's equal part of every batch."""

@@ -77,8 +77,9 @@ class KeptReadout(Untrained):
         """Writes the five best guesses of every readout for all test images."""
         train, test = self.setting.train, self.setting.test
         device = next(self.model.backbone.parameters()).device
-        seen = self._features(train, "train").to(device), self._features(test, "test").to(device)
-        found = self.scores(seen[0], labels_of(train).to(device), seen[1], folder)
+        of_train = self._features(train, "train").to(device)
+        of_test = self._features(test, self.setting.test_split).to(device)
+        found = self.scores(of_train, labels_of(train).to(device), of_test, folder)
         guesses = {name: best(scores).numpy() for name, scores in found.items()}
         headline, *_ = guesses
         self._unmoved.require(self.model.backbone)

@@ -267,7 +267,7 @@ class SgdReadout(TaskProtocol):
     def _guesses(self, scored: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
         """Returns the best guesses for the test images, by level, and of the layers chosen."""
         found: dict[str, list[Tensor]] = {}
-        for batch in self._centres(self.setting.test, "test"):
+        for batch in self._centres(self.setting.test, self.setting.test_split):
             for level, values in batch.items():
                 head = self.model.head(level)
                 seen = head.normalised(values)
