@@ -173,7 +173,7 @@ class TestWhereImagesLie:
             views = _views(source, skip_unreadable=True)
             assert not views(0, 3).unreadable
         monkeypatch.setattr(_folders, "_attempt", lambda r: attempts.append(r) or attempt(r))
-        with pytest.raises(InputError, match="a server that answers.* can be resumed") as caught:
+        with pytest.raises(InputError, match=r"a server that answers.* can be resumed") as caught:
             views(0, 4)
         assert type(caught.value) is InputError
         assert len(attempts) == 1 + len(pauses) == 1 + len(_folders.PAUSES_SECONDS)

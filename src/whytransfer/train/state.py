@@ -1,7 +1,7 @@
 """All that a training must keep to go on after an interruption, and where it keeps it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -38,6 +38,9 @@ class Run:
         steps_per_epoch: Steps in one pass over the data.
         title: What progress and messages call it.
         processes: Those that train together.
+        image_name: Names an image of a batch in messages, by its number in the source.
+        lighter: Says what to set for a step that needs less memory, each a part of an advice.
+        cpu_photometry: Whether the CPU applies photometry that the device could apply.
     """
 
     work: Path
@@ -47,6 +50,9 @@ class Run:
     steps_per_epoch: int
     title: str
     processes: Processes = ALONE
+    image_name: Callable[[int], str] = str
+    lighter: Callable[[], Sequence[str]] = tuple
+    cpu_photometry: bool = False
 
 
 class TrainingState:

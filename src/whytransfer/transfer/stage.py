@@ -26,6 +26,7 @@ from whytransfer.data.dataset import Dataset, limited
 from whytransfer.train.capabilities import settled
 from whytransfer.train.launch import same_bits
 from whytransfer.train.loop import Run, fit
+from whytransfer.train.memory import smaller_batch, with_batch
 from whytransfer.transfer.measure import draws
 from whytransfer.transfer.task import Setting, Task, TaskConfig
 
@@ -101,6 +102,7 @@ def run(
                 seed=seed,
                 steps_per_epoch=running.steps_per_epoch,
                 title=f"{step.name} on {backbone.record.plugin}",
+                lighter=lambda: _lighter(config),
             ),
         )
         running.finish()
@@ -129,6 +131,22 @@ def resample(run: Artifact, num_draws: int) -> dict[str, NDArray[np.float64]]:
     config = resolve(record.plugin, record.config, str(run.path))
     kind: type[Task] = plugins.find("task", record.plugin).Task
     return draws(kind.measure(run.path, config), num_draws)
+
+
+def _lighter(config: TaskConfig) -> list[str]:
+    """Says what to set for a step that needs less memory, and would not be refused."""
+    plain = to_plain(config)
+
+    def accepted(batch_size: int) -> bool:
+        training = plain["training"] | {"batch_size": batch_size}
+        try:
+            build(type(config), plain | {"training": training}, "")
+        except InputError:
+            return False
+        return True
+
+    found = smaller_batch(config.training.batch_size, accepted)
+    return [] if found is None else [with_batch(config.training, found)]
 
 
 def _setting(data: Dataset, config: TaskConfig, seed: int, workers: int) -> Setting:
