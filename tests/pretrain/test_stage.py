@@ -1,5 +1,8 @@
 """The pretraining stage: settings, refusals, artifacts, and runs that were interrupted."""
 
+import dataclasses
+import functools
+
 import cv2
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ import torch
 
 from whytransfer.backbone import artifact
 from whytransfer.core.config import override, to_plain
-from whytransfer.core.errors import InputError
+from whytransfer.core.errors import InputError, TrainingError
 from whytransfer.core.processes import Processes
 from whytransfer.core.stage import Execution
 from whytransfer.core.store import Store
@@ -16,6 +19,7 @@ from whytransfer.data.dataset import from_spec
 from whytransfer.pretrain import stage
 from whytransfer.pretrain.learner import Pretext
 from whytransfer.pretrain.views import Views
+from whytransfer.train import capabilities
 
 QUIET = Execution(progress=False)
 SMALL = {
@@ -224,6 +228,42 @@ def test_a_step_without_memory_says_so_in_the_words_of_the_command_line(
     monkeypatch.setattr(Pretext, "loss", short)
     with pytest.raises(InputError, match=r"give training.batch_size=4 .*; or --dry-run, which"):
         _run("supervised", things, tmp_path)
+
+
+def test_a_loss_that_is_no_number_names_images_of_the_whole_data(tmp_path, things, monkeypatch):
+    """Of a run of 16 of the 20 images, whose numbers are not those of the run."""
+    loss, seen = Pretext.loss, []
+
+    def diverging(self, batch, context):
+        scalars = loss(self, batch, context)
+        seen[:] = batch.indices.tolist()
+        return {**scalars, "loss": scalars["loss"] * (float("nan") if context.step == 3 else 1)}
+
+    monkeypatch.setattr(Pretext, "loss", diverging)
+    with pytest.raises(TrainingError, match=r"nan at step 3 .*batch of 8 im.*checkpoint-00000002"):
+        _run("supervised", things, tmp_path, limit=16)
+    (file,) = tmp_path.glob("work/*/batch-3.txt")
+    whole = things.open("train")
+    named = [line.partition(" ") for line in file.read_text().splitlines()]
+    assert [name for _, _, name in named] == [f"({whole.name(int(n))})" for n, _, _ in named]
+    assert len(named) == 8 and [int(number) for number, _, _ in named] != seen
+
+
+@pytest.mark.parametrize(("asked", "device"), [("auto", "cuda (a card)"), ("cpu", "cpu")])
+def test_the_record_names_the_device_that_was_used(tmp_path, things, monkeypatch, asked, device):
+    monkeypatch.setattr(capabilities, "on_gpu", lambda device: device != "cpu")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    # Only the answer of the machine is false: the training itself runs on the CPU.
+    monkeypatch.setattr(stage, "fit", functools.partial(_fit_on_cpu, stage.fit))
+    execution = Execution(progress=False, device=asked)
+    found = _run("supervised", things, tmp_path, execution)
+    assert found.record.volatile.device == device
+
+
+def _fit_on_cpu(fit, model, batches, training, run):
+    execution = run.execution.model_copy(update={"device": "cpu"})
+    return fit(model, batches, training, dataclasses.replace(run, execution=execution))
 
 
 def test_missing_data_and_labels_are_named_with_a_way_out(tmp_path, things):

@@ -46,12 +46,26 @@ class Diverging(SmallLearner):
 
 
 def test_a_loss_that_is_not_finite_names_the_images_of_its_batch(tmp_path):
+    run = run_in(tmp_path, image_name=lambda number: f"{number} ({number}.jpg)")
     with pytest.raises(TrainingError) as caught:
-        fit(Diverging(), numbered, TRAINING, run_in(tmp_path))
-    message = str(caught.value)
+        fit(Diverging(), numbered, TRAINING, run)
+    message, file = str(caught.value), tmp_path / "batch-2.txt"
     assert "the loss is inf at step 2 (learning rate" in message
-    assert "; a batch of 10 images, numbers 31, 7, 20, 4, 15, 16, 23, 42, ...)" in message
+    named = "31 (31.jpg), 7 (7.jpg), 20 (20.jpg), 4 (4.jpg), ..."
+    assert f"; a batch of 10 images, {named}: all of them in {file})" in message
     assert "last good checkpoint: none yet" in message
+    expected = [f"{number} ({number}.jpg)" for number in Numbered.indices.tolist()]
+    assert file.read_text().splitlines() == expected
+
+
+def test_a_small_batch_is_named_in_the_line_alone(tmp_path):
+    class Few(Batch):
+        indices = (5, 3)
+
+    found = (Few(batch.images, batch.labels) for batch in batches(0))
+    with pytest.raises(TrainingError, match=r"; a batch of 2 images, 5, 3\); last good"):
+        fit(Diverging(), lambda first_step: found, TRAINING, run_in(tmp_path))
+    assert not list(tmp_path.glob("batch-*"))
 
 
 def test_a_batch_without_numbers_is_not_named(tmp_path):

@@ -183,6 +183,14 @@ def limited(source: Source, num_images: int | None) -> Source:
     return _Limited(source, np.sort(chosen))
 
 
+def image_name(source: Source, index: int) -> str:
+    """Names an image for messages: its number in the whole split, and its name."""
+    name = source.name(index)
+    while isinstance(source, _Limited):
+        source, index = source.source, int(source.chosen[index])
+    return f"{index} ({name})"
+
+
 @dataclass(frozen=True)
 class _Limited:
     source: Source

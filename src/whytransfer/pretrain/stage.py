@@ -22,14 +22,14 @@ from whytransfer.core.processes import Processes, here
 from whytransfer.core.records import Metric
 from whytransfer.core.stage import Execution, Step, find_together, materialise
 from whytransfer.core.store import Artifact, Store
-from whytransfer.data.dataset import Dataset, limited
+from whytransfer.data.dataset import Dataset, image_name, limited
 from whytransfer.data.loader import EpochOrder, load
 from whytransfer.data.part import Part, require_equal_parts
 from whytransfer.data.sample import Source
 from whytransfer.pretrain.learner import Pretext, Tolerance
 from whytransfer.pretrain.method import Method, MethodConfig, Setting, TrainedConfig, ViewBatch
 from whytransfer.pretrain.views import CACHE_BYTES, Views, collate
-from whytransfer.train.capabilities import on_gpu, settled
+from whytransfer.train.capabilities import device_used, on_gpu, settled
 from whytransfer.train.loop import FitResult, Run, fit
 from whytransfer.train.memory import enough_memory_for_model, smaller_batch, with_batch
 from whytransfer.train.norm import convert_groups
@@ -136,7 +136,8 @@ def run(
             return found
         training = Pretraining(step, config, data, execution, processes)
         training.warn()
-        return materialise(store, step, training.compute, processes=processes)
+        device = device_used(execution.device)
+        return materialise(store, step, training.compute, device, processes)
 
 
 def step_for_checkpoint(file: Path, config: MethodConfig) -> Step:
@@ -271,6 +272,7 @@ class Pretraining:
             steps_per_epoch=self.order.steps_per_epoch,
             title=f"pretrain {self.step.name}",
             processes=self.processes,
+            image_name=functools.partial(image_name, self.source),
             lighter=self._lighter,
             cpu_photometry=config.applier == "cpu",
         )

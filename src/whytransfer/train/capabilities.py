@@ -42,6 +42,11 @@ def on_gpu(device: str) -> bool:
     return device != "cpu" and torch.cuda.is_available()
 
 
+def device_used(device: str) -> str:
+    """Names what a run that asks for this device computes on, for its record."""
+    return f"cuda ({torch.cuda.get_device_name()})" if on_gpu(device) else "cpu"
+
+
 def _native_bfloat16(device: str) -> bool:
     if on_gpu(device):
         return torch.cuda.get_device_capability() >= (8, 0)

@@ -15,6 +15,7 @@ from whytransfer.core.errors import TrainingError as TrainingError
 from whytransfer.core.fingerprint import fingerprint
 from whytransfer.core.processes import ALONE, Processes
 from whytransfer.core.stage import Execution
+from whytransfer.core.store import write_text
 from whytransfer.train.agreement import gather_all
 from whytransfer.train.checkpoint import Checkpoint, Checkpoints
 from whytransfer.train.config import Training
@@ -23,7 +24,7 @@ from whytransfer.train.log import TrainingLog
 from whytransfer.train.optimiser import sgd
 from whytransfer.train.running import set_statistics, statistics
 
-_NAMED_INDICES = 8
+_NAMED_IMAGES = 4
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,11 @@ class TrainingState:
             loss: Mean over the processes, so that all of them raise or none.
             step: Number of the step.
             lr: Its learning rate.
-            batch: Its images are named, where it has ``indices``.
+            batch: Its images are named, where it has ``indices``; all of them in a file beside
+                the checkpoints.
         """
         if not math.isfinite(loss):
-            images = self._images(batch)
+            images = self._images(batch, step)
             raise self._error(f"the loss is {loss} at step {step} (learning rate {lr:.3g}{images})")
 
     def _newest(self) -> Checkpoint | None:
@@ -160,15 +162,20 @@ class TrainingState:
         }
         return str(self._checkpoints.save(step, state | more))
 
-    def _images(self, batch: Any) -> str:
-        """Names the images of a batch by their numbers in the data, the first few of them."""
+    def _images(self, batch: Any, step: int) -> str:
+        """Names the first few images of a batch, and the file that all are written to."""
         indices = getattr(batch, "indices", None)
-        if not isinstance(indices, Tensor):
+        if indices is None:
             return ""
-        numbers = self.gather(indices).flatten().tolist()
-        named = ", ".join(map(str, numbers[:_NAMED_INDICES]))
-        rest = ", ..." if len(numbers) > _NAMED_INDICES else ""
-        return f"; a batch of {len(numbers)} images, numbers {named}{rest}"
+        numbers = self.gather(torch.as_tensor(indices)).flatten().tolist()
+        names = [self._run.image_name(number) for number in numbers]
+        named = f"; a batch of {len(names)} images, {', '.join(names[:_NAMED_IMAGES])}"
+        if len(names) <= _NAMED_IMAGES:
+            return named
+        file = self._run.work / f"batch-{step}.txt"
+        if self._processes.leads:
+            write_text(file, "\n".join(names) + "\n")
+        return f"{named}, ...: all of them in {file}"
 
     def _error(self, what: str) -> TrainingError:
         return TrainingError(

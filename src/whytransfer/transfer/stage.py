@@ -7,6 +7,7 @@ training.jsonl       the training log
 backbone/            the backbone after fine-tuning, where the task fine-tunes
 """
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -22,8 +23,8 @@ from whytransfer.core.processes import here
 from whytransfer.core.records import Metric
 from whytransfer.core.stage import Execution, Step, materialise_first
 from whytransfer.core.store import Artifact, Store
-from whytransfer.data.dataset import Dataset, limited
-from whytransfer.train.capabilities import settled
+from whytransfer.data.dataset import Dataset, image_name, limited
+from whytransfer.train.capabilities import device_used, settled
 from whytransfer.train.launch import same_bits
 from whytransfer.train.loop import Run, fit
 from whytransfer.train.memory import smaller_batch, with_batch
@@ -90,7 +91,8 @@ def run(
 
     def compute(folder: Path, work: Path) -> tuple[Metric, ...]:
         network = backbones.load(backbone.path)
-        running = kind(config, network, _setting(data, config, seed, execution.workers))
+        setting = _setting(data, config, seed, execution.workers)
+        running = kind(config, network, setting)
         fit(
             running.model,
             running.batches,
@@ -102,7 +104,8 @@ def run(
                 seed=seed,
                 steps_per_epoch=running.steps_per_epoch,
                 title=f"{step.name} on {backbone.record.plugin}",
-                lighter=lambda: _lighter(config),
+                image_name=functools.partial(image_name, setting.train),
+                lighter=functools.partial(_lighter, config),
             ),
         )
         running.finish()
@@ -116,7 +119,8 @@ def run(
 
     processes = here()
     with processes.together(), same_bits(execution.deterministic):
-        return materialise_first(store, step, compute, processes)
+        device = device_used(execution.device)
+        return materialise_first(store, step, compute, processes, device)
 
 
 def resample(run: Artifact, num_draws: int) -> dict[str, NDArray[np.float64]]:
