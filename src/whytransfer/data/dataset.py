@@ -187,7 +187,8 @@ def image_name(source: Source, index: int) -> str:
     """Names an image for messages: its number in the whole split, and its name."""
     name = source.name(index)
     while isinstance(source, _Limited):
-        source, index = source.source, int(source.chosen[index])
+        index = int(source.chosen[index])
+        source = source.source
     return f"{index} ({name})"
 
 

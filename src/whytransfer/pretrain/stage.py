@@ -28,8 +28,9 @@ from whytransfer.data.part import Part, require_equal_parts
 from whytransfer.data.sample import Source
 from whytransfer.pretrain.learner import Pretext, Tolerance
 from whytransfer.pretrain.method import Method, MethodConfig, Setting, TrainedConfig, ViewBatch
+from whytransfer.pretrain.unfinished import begun_otherwise, settle
 from whytransfer.pretrain.views import CACHE_BYTES, Views, collate
-from whytransfer.train.capabilities import device_used, on_gpu, settled
+from whytransfer.train.capabilities import device_used
 from whytransfer.train.loop import FitResult, Run, fit
 from whytransfer.train.memory import enough_memory_for_model, smaller_batch, with_batch
 from whytransfer.train.norm import convert_groups
@@ -65,17 +66,8 @@ def resolve(
     if not issubclass(model, TrainedConfig):
         idle = TrainedConfig.model_fields.keys() - model.model_fields.keys()
         values = {name: value for name, value in values.items() if name not in idle}
-    return _settled(build(model, merge(to_plain(model()), values), where), device)
-
-
-def _settled(config: MethodConfig, device: str) -> MethodConfig:
-    """Replaces every ``auto`` by what the rules say on this machine."""
-    if not isinstance(config, TrainedConfig):
-        return config
-    found: dict[str, Any] = {"training": settled(config.training, device)}
-    if config.applier == "auto":
-        found["applier"] = "device" if on_gpu(device) else "cpu"
-    return config.model_copy(update=found)
+    config = build(model, merge(to_plain(model()), values), where)
+    return settle(config, device) if isinstance(config, TrainedConfig) else config
 
 
 def step_for(method: str, data: str | None, config: MethodConfig, seed: int) -> Step:
@@ -136,6 +128,8 @@ def run(
             return found
         training = Pretraining(step, config, data, execution, processes)
         training.warn()
+        if begun := begun_otherwise(store, step, execution.device):
+            _log.warning("%s", begun)
         device = device_used(execution.device)
         return materialise(store, step, training.compute, device, processes)
 

@@ -13,11 +13,19 @@ on elsewhere with a run that was begun here, name the values that its record sho
     compile        never         (on a CPU it gains nothing beyond the above)
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from whytransfer.train.config import Training
+
+SETTLED: Mapping[str, tuple[str, ...]] = {
+    "precision": ("bf16-mixed", "32-true"),
+    "memory_format": ("channels_last",),
+    "compile": ("never",),
+}
+"""All that each ``auto`` may be settled on, here or on another machine."""
 
 
 def settled(training: Training, device: str) -> Training:
