@@ -148,13 +148,12 @@ def test_ten_steps_of_supervised_equal_the_reference_on_two_processes():
         optimiser.zero_grad()
         scalars["loss"].backward()
         optimiser.step()
-        # The loss is taken in float32, as under mixed precision: what the method promises.
-        assert scalars["loss"].item() == pytest.approx(expected, abs=1e-6)
+        assert scalars["loss"].item() == pytest.approx(expected, abs=1e-12)
         assert scalars["accuracy"].item() == pytest.approx(right)
         for network in reference.replicas:
             theirs = network.parameters()
             for ours, other in zip(method.parameters(), theirs, strict=True):
-                torch.testing.assert_close(ours, other, rtol=0, atol=1e-6)
+                torch.testing.assert_close(ours, other, rtol=0, atol=1e-12)
 
 
 class _Ring:
