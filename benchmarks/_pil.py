@@ -1,7 +1,7 @@
 """The reference's way of making views: PIL decodes, torchvision transforms PIL images."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,11 @@ from torch.utils.data import Dataset
 from torchvision import transforms as T
 
 
-class Folder(Dataset[Any]):
-    """The JPEG files of a folder, each decoded by PIL and transformed."""
+class Files(Dataset[Any]):
+    """JPEG files, each decoded by PIL and transformed."""
 
-    def __init__(self, folder: Path, transform: Callable[[Image.Image], Any]) -> None:
-        self.paths = sorted(folder.iterdir())
+    def __init__(self, paths: Iterable[Path], transform: Callable[[Image.Image], Any]) -> None:
+        self.paths = sorted(paths)
         self.transform = transform
 
     def __len__(self) -> int:

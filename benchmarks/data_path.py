@@ -18,7 +18,6 @@ both views, and resizing both crops; what is left of ``cpu`` is photometry.
 The views are those of ``tests/data/test_views_likeness.py``, which holds them to PIL's.
 """
 
-import random
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -29,8 +28,7 @@ import cv2
 import numpy as np
 import torch
 from _interleaved import compare, parser, ratios, report
-from PIL import Image, ImageFilter
-from torchvision import transforms as T
+from _pil import Files, two_views
 
 from whytransfer.data.formats import imagefolder
 from whytransfer.data.sample import Source
@@ -46,26 +44,6 @@ from whytransfer.data.world.photos import PHOTOGRAPHS
 from whytransfer.pretrain.views import Views, collate
 
 HEIGHT, WIDTH, FILE_BYTES, COPIES = 375, 500, 42_000, 4
-
-
-class PilBlur:
-    """The blur of moco/loader.py: a radius drawn anew for every image."""
-
-    def __call__(self, image: Image.Image) -> Image.Image:
-        return image.filter(ImageFilter.GaussianBlur(radius=random.uniform(0.1, 2.0)))
-
-
-REFERENCE = T.Compose(
-    [
-        T.RandomResizedCrop(224, scale=(0.2, 1.0)),
-        T.RandomApply([T.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
-        T.RandomGrayscale(p=0.2),
-        T.RandomApply([PilBlur()], p=0.5),
-        T.RandomHorizontalFlip(),
-        T.ToTensor(),
-        T.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    ]
-)
 
 
 def write_files(root: Path) -> int:
@@ -116,14 +94,11 @@ def main() -> None:
         config = imagefolder.Config(root=folder, test=None)
         source = imagefolder.open(config, "train")
         paths = [source.path(index) for index in range(len(source))]
+        images = Files(paths, two_views(224))
         epoch = iter(range(10_000))  # other parameters in every round
 
         def pil() -> list[torch.Tensor]:
-            pairs = []
-            for path in paths:
-                with path.open("rb") as file:
-                    image = Image.open(file).convert("RGB")
-                pairs.append((REFERENCE(image), REFERENCE(image)))
+            pairs = [images[index] for index in range(len(images))]
             return [torch.stack(view) for view in zip(*pairs, strict=True)]
 
         def ours(crops_only: bool) -> Callable[[], Any]:

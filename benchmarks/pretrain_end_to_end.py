@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from _interleaved import Rounds, merge, parser, rates, ratios, report
 from _moco import LIGHTLY_ABSENT, R18, R50, Case, Lightly, Reference, config, lightly_installed
-from _pil import Folder, two_views
+from _pil import Files, two_views
 from torch.utils.data import DataLoader, Dataset
 
 from whytransfer.core.processes import ALONE
@@ -102,7 +102,7 @@ def _compare(case: Case, options: argparse.Namespace) -> dict[str, dict[str, Any
         root = Path(folder)
         mean_bytes = write_files(root, case, steps * case.batch_size)
         photographs = root / "train" / "photographs"
-        images = Folder(photographs, two_views(case.size_px))
+        images = Files(photographs.iterdir(), two_views(case.size_px))
         peers = {"reference": _peer(images, case, Reference(case))}
         if lightly_installed() and case is R18:
             from lightly.data import LightlyDataset

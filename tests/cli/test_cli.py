@@ -147,6 +147,30 @@ def test_the_exit_status_tells_a_crash_from_bad_input(
     assert status == 2 and "did you mean 'tiny'" in err
 
 
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        (
+            "[0]",
+            "One pretraining seed: this proves the path; no conclusion about the methods below",
+        ),
+        ("[0, 1]", "2 pretraining seeds: this proves the path; no conclusion about the methods"),
+        ("[0, 1, 2]", None),
+    ],
+)
+def test_too_few_seeds_are_said_in_print_and_on_the_page(run, tmp_path, monkeypatch, seeds, said):
+    from whytransfer.study import run as engine
+
+    monkeypatch.setattr(engine, "run", lambda *args, **kwargs: {})
+    tiny = Path(__file__).parents[1] / "golden" / "tiny.yaml"
+    status, out, _ = run("study", "run", tiny, "--store", tmp_path / "runs", f"seeds={seeds}")
+    page = (tmp_path / "runs" / "tiny.html").read_text(encoding="utf-8")
+    assert status == 0
+    lines = [line for line in out.splitlines() if "proves the path" in line]
+    assert [line.startswith(said) for line in lines] == ([True] if said else [])
+    assert ("proves the path" in page) == bool(said)
+
+
 def test_store_du_and_gc_show_before_they_remove(run, tmp_path):
     from whytransfer.core.store import Store
 

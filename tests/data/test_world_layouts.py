@@ -102,26 +102,31 @@ def test_published_code_and_our_reader_find_the_rendered_masks(both, part, split
 
 
 def test_the_lists_of_things_are_subsets_that_can_be_read(tmp_path):
-    config = things.Config(num_train=200, num_test=20, num_shapes=4, size_px=32)
+    config = things.Config(num_train=404, num_test=20, num_shapes=4, size_px=32)
     things.write(tmp_path, config, seed=0)
     assert imagefolder.recognise(tmp_path)["test"] == "val"
     root = imagefolder.Config(root=tmp_path)
     whole = imagefolder.open(root, "train")
-    lists = {"train_list": "lists/train_10percent.txt"}
-    tenth = imagefolder.open(root.model_copy(update=lists), "train")
-    assert len(tenth) == 20 and set(tenth.names) < set(whole.names)
-    assert np.bincount(tenth.labels).tolist() == [5, 5, 5, 5]
+    parts = {}
+    for percent, counts in ((1, [2, 1, 1, 1]), (10, [11, 10, 10, 10])):
+        lists = {"train_list": f"lists/train_{percent}percent.txt"}
+        parts[percent] = imagefolder.open(root.model_copy(update=lists), "train")
+        assert sorted(np.bincount(parts[percent].labels), reverse=True) == counts
+    assert set(parts[1].names) < set(parts[10].names) < set(whole.names)
     half = imagefolder.open(
         root.model_copy(update={"classes_file": "lists/classes_half.txt"}), "test"
     )
     assert half.classes == whole.classes[::2] and len(half) == 10
 
 
-def test_the_list_of_a_tenth_has_every_class(tmp_path):
+@pytest.mark.parametrize("percent", [1, 10])
+def test_a_list_of_few_images_has_one_of_every_class(tmp_path, percent):
     config = things.Config(num_train=16, num_test=16, size_px=32)
     things.write(tmp_path, config, seed=0)
-    lines = (tmp_path / "lists/train_10percent.txt").read_text().split()
-    assert {line.split("/")[0] for line in lines} == set(things.classes(config))
+    lines = (tmp_path / f"lists/train_{percent}percent.txt").read_text().split()
+    assert len(lines) == 16 and {line.split("/")[0] for line in lines} == set(
+        things.classes(config)
+    )
 
 
 def test_what_the_store_made_is_opened_in_the_layout_that_it_has(tmp_path):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import logging
 
 import cv2
 import numpy as np
@@ -52,6 +53,16 @@ def test_the_real_path_is_measured_and_nothing_is_kept(folder, tmp_path):
     }  # fmt: skip
     assert not (tmp_path / "runs").exists()
     assert not any("does not fit" in line for line in lines(found))
+
+
+def test_a_doubtful_setting_is_warned_of_once(folder, caplog):
+    with caplog.at_level(logging.WARNING):
+        estimate("moco_v2", f"imagefolder:{folder}", **SETTINGS | {"num_keys": 64})
+        assert [text.partition(" keys is longer")[0] for text in caplog.messages] == [
+            "pretrain moco_v2, field num_keys: a queue of 64"
+        ]
+        logging.getLogger("whytransfer").warning("heard again")
+    assert caplog.messages[1:] == ["heard again"]
 
 
 def test_a_batch_that_would_not_fit_is_never_run(folder, monkeypatch):

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tests.pretrain.two_processes import STEPS, stopped, train
+from tests.pretrain.two_processes import OTHERS, STEPS, stopped, train
 
 from whytransfer.core.errors import InputError
 from whytransfer.core.processes import ALONE, Processes, here
@@ -51,6 +51,8 @@ def folder(tmp_path_factory):
     data = folder / "data"
     write_images(data)
     train(folder / "one", data)
+    for method in OTHERS:
+        train(folder / f"one_{method}", data, method=method)
     assert "after step 20" in stopped(20, 0, store=folder / "one_to_two", data=data)
     done = torchrun(str(Path(__file__).with_name("two_processes.py")), str(folder))
     assert done.returncode == 0, done.stderr
@@ -65,7 +67,7 @@ def seen(folder: Path) -> list[dict]:
 
 def outcome(store: Path):
     """Returns a finished run's losses, its last state, and the bytes of its payload."""
-    (path,) = (store / "pretrain").glob("moco_v2-*")
+    (path,) = (store / "pretrain").iterdir()
     (work,) = (store / "work").iterdir()
     last = Checkpoints(work / "checkpoints").newest()
     assert last.step == STEPS
@@ -104,6 +106,18 @@ def test_two_processes_train_what_one_does(folder):
     # What each process had of its own differs: the mean is no accident.
     own = state["statistics"]
     assert own.shape[0] == 2 and not torch.equal(own[0], own[1])
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("method", OTHERS)
+def test_two_processes_train_what_one_does_by_other_methods(folder, method):
+    assert_close(folder / f"two_{method}", folder / f"one_{method}")
+    losses, state, _ = outcome(folder / f"one_{method}")
+    assert np.ptp(losses) > 0.1
+    # The labels of all processes are in the queue of each, and none that was there at the start.
+    queued = [value for name, value in state["model"].items() if name.endswith("queue.labels")]
+    assert len(queued) == (method == "exemplar_v1")
+    assert all(set(labels.tolist()) == {0, 1} for labels in queued)
 
 
 @pytest.mark.timeout(900)

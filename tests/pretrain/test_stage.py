@@ -1,18 +1,25 @@
 """The pretraining stage: settings, refusals, artifacts, and runs that were interrupted."""
 
+import dataclasses
+import functools
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
 from whytransfer.backbone import artifact
-from whytransfer.core.errors import InputError
+from whytransfer.core.config import override, to_plain
+from whytransfer.core.errors import InputError, TrainingError
+from whytransfer.core.processes import Processes
 from whytransfer.core.stage import Execution
 from whytransfer.core.store import Store
 from whytransfer.core.streams import Stream
 from whytransfer.data.dataset import from_spec
 from whytransfer.pretrain import stage
+from whytransfer.pretrain.learner import Pretext
 from whytransfer.pretrain.views import Views
+from whytransfer.train import capabilities
 
 QUIET = Execution(progress=False)
 SMALL = {
@@ -173,6 +180,90 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_written(
     with pytest.raises(InputError, match=message):
         _run(method, things, tmp_path, **fields)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_memory_can_not_hold_is_one_error(tmp_path, things):
+    with pytest.raises(InputError, match=r"field num_keys: .*num_keys=8000000000, num_dims=128"):
+        _run("moco_v2", things, tmp_path, num_keys=8_000_000_000, num_dims=128)
+    assert not list(tmp_path.glob("pretrain/*"))
+
+
+@pytest.mark.parametrize(
+    ("batch", "group", "num_keys", "processes", "advised"),
+    [
+        (16, 4, 32, 1, "training.batch_size=8 training.sgd.lr=0.015"),
+        (8, 8, 16, 1, "training.batch_size=4 training.sgd.lr=0.015 bn_group_size=4"),
+        (12, 4, 24, 1, "training.batch_size=4 training.sgd.lr=0.01"),  # 8 would do but is over half
+        (18, 6, 36, 1, "training.batch_size=6 training.sgd.lr=0.01"),
+        (20, 10, 20, 1, "training.batch_size=10 training.sgd.lr=0.015"),
+        (20, 4, 100, 1, "training.batch_size=4 training.sgd.lr=0.006"),  # 8 does not divide 100
+        (16, None, 48, 1, "training.batch_size=8 training.sgd.lr=0.015"),
+        (16, 8, 64, 2, "training.batch_size=8 training.sgd.lr=0.015 bn_group_size=4"),
+        (2, 2, 4, 1, None),
+    ],
+)
+def test_the_step_that_needs_less_memory_would_not_be_refused(
+    things, batch, group, num_keys, processes, advised
+):
+    given = {**SMALL["training"], "batch_size": batch}
+    config = _config("moco_v2", training=given, bn_group_size=group, num_keys=num_keys)
+    step = stage.step_for("moco_v2", things.fingerprint, config, 0)
+    run = stage.Pretraining(step, config, things, QUIET, Processes(size=processes))
+    first, *_, last = run._lighter()
+    assert last == "--dry-run, which measures what fits"
+    if advised is None:
+        assert "batch_size" not in first
+        return
+    assert first == advised
+    again = stage.resolve("moco_v2", override(to_plain(config), first.split()), "test")
+    stage.Pretraining(step, again, things, QUIET, Processes(size=processes))
+
+
+def test_a_step_without_memory_says_so_in_the_words_of_the_command_line(
+    tmp_path, things, monkeypatch
+):
+    def short(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Pretext, "loss", short)
+    with pytest.raises(InputError, match=r"give training.batch_size=4 .*; or --dry-run, which"):
+        _run("supervised", things, tmp_path)
+
+
+def test_a_loss_that_is_no_number_names_images_of_the_whole_data(tmp_path, things, monkeypatch):
+    """Of a run of 16 of the 20 images, whose numbers are not those of the run."""
+    loss, seen = Pretext.loss, []
+
+    def diverging(self, batch, context):
+        scalars = loss(self, batch, context)
+        seen[:] = batch.indices.tolist()
+        return {**scalars, "loss": scalars["loss"] * (float("nan") if context.step == 3 else 1)}
+
+    monkeypatch.setattr(Pretext, "loss", diverging)
+    with pytest.raises(TrainingError, match=r"nan at step 3 .*batch of 8 im.*checkpoint-00000002"):
+        _run("supervised", things, tmp_path, limit=16)
+    (file,) = tmp_path.glob("work/*/batch-3.txt")
+    whole = things.open("train")
+    named = [line.partition(" ") for line in file.read_text().splitlines()]
+    assert [name for _, _, name in named] == [f"({whole.name(int(n))})" for n, _, _ in named]
+    assert len(named) == 8 and [int(number) for number, _, _ in named] != seen
+
+
+@pytest.mark.parametrize(("asked", "device"), [("auto", "cuda (a card)"), ("cpu", "cpu")])
+def test_the_record_names_the_device_that_was_used(tmp_path, things, monkeypatch, asked, device):
+    monkeypatch.setattr(capabilities, "on_gpu", lambda device: device != "cpu")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    # Only the answer of the machine is false: the training itself runs on the CPU.
+    monkeypatch.setattr(stage, "fit", functools.partial(_fit_on_cpu, stage.fit))
+    execution = Execution(progress=False, device=asked)
+    found = _run("supervised", things, tmp_path, execution)
+    assert found.record.volatile.device == device
+
+
+def _fit_on_cpu(fit, model, batches, training, run):
+    execution = run.execution.model_copy(update={"device": "cpu"})
+    return fit(model, batches, training, dataclasses.replace(run, execution=execution))
 
 
 def test_missing_data_and_labels_are_named_with_a_way_out(tmp_path, things):

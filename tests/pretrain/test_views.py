@@ -5,9 +5,13 @@ import logging
 import numpy as np
 import pytest
 import torch
+from tests.data.range_server import serve
 
-from whytransfer.core.errors import InputError
+from whytransfer.core.errors import InputError, UnreadableImage
+from whytransfer.data import make
+from whytransfer.data.dataset import look
 from whytransfer.data.device_views import apply_photometry
+from whytransfer.data.formats import _folders, shards
 from whytransfer.data.loader import EpochOrder, load
 from whytransfer.data.sample import Sample
 from whytransfer.data.views import Augmentation
@@ -30,7 +34,7 @@ class _Source:
     def __getitem__(self, index):
         self.decoded.append(index)
         if index in self.broken:
-            raise InputError(f"{index}.jpg", "can't be decoded")
+            raise UnreadableImage(f"{index}.jpg", "can't be decoded")
         pixels = np.random.Generator(np.random.Philox(index)).integers(0, 256, (40, 50, 3))
         return Sample(pixels.astype(np.uint8), str(index), self.label(index))
 
@@ -147,6 +151,56 @@ class TestUnreadable:
         for _ in range(2):
             with pytest.raises(InputError, match="not one image"):
                 views(0, 1)
+
+
+class TestWhereImagesLie:
+    """A server or a shard that fails is one error, not an unreadable image after the other."""
+
+    @pytest.fixture
+    def folder(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        settings = {"num_train": 12, "num_test": 8, "size_px": 40, "num_shapes": 4}
+        config = make.configure("things", settings, "test")
+        make.make("things", tmp_path / "shards", config, seed=0, images_per_shard=6)
+        return tmp_path / "shards"
+
+    def test_a_server_that_is_down_is_asked_for_one_image(self, folder, monkeypatch):
+        pauses, attempts, attempt = [], [], _folders._attempt
+        monkeypatch.setattr(_folders.time, "sleep", pauses.append)
+        with serve(folder) as served:
+            source = shards.open(shards.Config(**shards.recognise_url(served.url)), "train")
+            views = _views(source, skip_unreadable=True)
+            assert not views(0, 3).unreadable
+        monkeypatch.setattr(_folders, "_attempt", lambda r: attempts.append(r) or attempt(r))
+        with pytest.raises(InputError, match=r"a server that answers.* can be resumed") as caught:
+            views(0, 4)
+        assert type(caught.value) is InputError
+        assert len(attempts) == 1 + len(pauses) == 1 + len(_folders.PAUSES_SECONDS)
+        with serve(folder) as served:  # back again: no image is thought to be bad
+            views.source = shards.open(shards.Config(**shards.recognise_url(served.url)), "train")
+            assert not views(0, 4).unreadable
+
+    @pytest.mark.parametrize("damage", ["cut", "gone"])
+    def test_a_shard_that_is_damaged_later_is_named(self, folder, damage):
+        fields = {key: value for key, value in look(folder).items() if key != "format"}
+        source = shards.open(shards.Config(**fields), "train")
+        shard = source.path(0)
+        shard.write_bytes(shard.read_bytes()[:700]) if damage == "cut" else shard.unlink()
+        views = _views(source, skip_unreadable=True)
+        with pytest.raises(InputError, match=shard.name) as caught:
+            views(0, 5)
+        assert ("shard ends at byte 700" if damage == "cut" else "no such") in str(caught.value)
+
+    def test_a_member_that_is_no_image_is_skipped(self, folder):
+        fields = {key: value for key, value in look(folder).items() if key != "format"}
+        source = shards.open(shards.Config(**fields), "train")
+        shard, start = source.path(0), int(source.index.start[1])
+        data = bytearray(shard.read_bytes())
+        data[start : start + int(source.index.size[1])] = bytes(int(source.index.size[1]))
+        shard.write_bytes(data)
+        found = _views(source, skip_unreadable=True)(0, 1)
+        assert found.unreadable and found.index == 2
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")

@@ -10,6 +10,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+from whytransfer.core import plugins
 from whytransfer.core.processes import here
 from whytransfer.core.stage import Execution
 from whytransfer.core.store import Store
@@ -37,13 +38,19 @@ SETTINGS = {
 }
 
 
-def train(store: Path, data: Path, workers: int = 0):
+OTHERS = ("supervised", "exemplar_v1")
+"""Trained without interruption: one that has no queue, and one with labels in its queue."""
+
+
+def train(store: Path, data: Path, workers: int = 0, method: str = "moco_v2"):
     """Runs, or goes on with, the training whose result is compared; keeps its checkpoints."""
     Store.drop_work = lambda self, fingerprint: None
     dataset = from_spec({"format": "imagefolder", "root": str(data)}, None, "test")
-    config = stage.resolve("moco_v2", SETTINGS, "test")
+    known = plugins.find("method", method).Config.model_fields
+    settings = {name: value for name, value in SETTINGS.items() if name in known}
+    config = stage.resolve(method, settings, "test")
     execution = Execution(progress=False, device="cpu", workers=workers)
-    return stage.run("moco_v2", dataset, config, seed=0, store=Store(store), execution=execution)
+    return stage.run(method, dataset, config, seed=0, store=Store(store), execution=execution)
 
 
 @contextmanager
@@ -83,6 +90,8 @@ def main(folder: Path) -> None:
     seen["again"] = str(train(**again, workers=1).path)
     seen["one_to_two"] = str(train(folder / "one_to_two", data).path)
     seen["unfinished"] = stopped(20, 0, store=folder / "two_to_one", data=data)
+    for method in OTHERS:
+        seen[method] = str(train(folder / f"two_{method}", data, method=method).path)
     seen["found"] = str(train(folder / "two", data).path)
     (folder / f"seen-{here().rank}.json").write_text(json.dumps(seen))
 

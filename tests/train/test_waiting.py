@@ -1,10 +1,16 @@
 """The loader's share of the time: measured after a warm-up, put into words once."""
 
+import itertools
 import re
 
 import pytest
+import torch
+from tests.train.small_learner import TRAINING, SmallLearner, batches, run_in
 
-from whytransfer.train import waiting
+from whytransfer.core.processes import Processes
+from whytransfer.core.stage import Execution
+from whytransfer.train import loop, waiting
+from whytransfer.train.loop import fit
 from whytransfer.train.waiting import WARM_UP_STEPS, Waiting, advice
 
 
@@ -19,27 +25,69 @@ from whytransfer.train.waiting import WARM_UP_STEPS, Waiting, advice
         ({"waited": 4.0, "measured": 5.0, "workers": 0, "cores": 2}, "5.0 times.* from 0 to 2"),
         # One worker that reads for all 5 s of which 2 are work: three would keep up.
         ({"waited": 3.0, "measured": 5.0, "workers": 1, "cores": 8}, "2.5 times.* from 1 to 3"),
-        ({"waited": 3.0, "measured": 5.0, "workers": 2, "cores": 2}, "all 2 cores are in use"),
+        (
+            {"waited": 3.0, "measured": 5.0, "workers": 2, "cores": 2},
+            r"times as fast; store the images smaller, since all 2 cores are in use$",
+        ),
         ({"waited": 5.0, "measured": 5.0, "workers": 0, "cores": 4}, "over 100 times"),
     ],
 )
 def test_it_says_by_what_factor_and_what_to_change(numbers, words):
-    text = advice(**numbers, gpu=False)
+    text = advice(**numbers, to_device=False)
     assert text.startswith("the loader is the bottleneck: ") and "\n" not in text
     assert re.search(words, text), text
     assert "applier=device" not in text
 
 
-def test_on_a_gpu_it_names_the_device_applier():
-    text = advice(3.0, 5.0, workers=8, cores=8, gpu=True)
-    assert "applier=device" in text and "raise" not in text
-    text = advice(3.0, 5.0, workers=2, cores=8, gpu=True)
-    assert "raise --workers from 2 to 5, or applier=device" in text
+def test_the_device_applier_is_named_where_the_cpu_does_what_a_gpu_could():
+    text = advice(3.0, 5.0, workers=8, cores=8, to_device=True)
+    assert "; set applier=device, which" in text and "raise" not in text
+    assert text.endswith(", or store the images smaller, since all 8 cores are in use")
+    text = advice(3.0, 5.0, workers=2, cores=8, to_device=True)
+    assert "; raise --workers from 2 to 5, or set applier=device" in text
+    assert "smaller" not in text
+
+
+@pytest.mark.parametrize(("cpu_photometry", "gpu"), [*itertools.product([False, True], repeat=2)])
+def test_the_loop_passes_on_what_is_true(tmp_path, monkeypatch, cpu_photometry, gpu):
+    """With more processes than cores on this machine there is still one core for each."""
+    asked = []
+    monkeypatch.setattr(Waiting, "finding", lambda self, *given: asked.append(given))
+    monkeypatch.setattr(loop, "num_cores", lambda: 1)
+    monkeypatch.setattr(loop, "launch", lambda *_: _Fabric(gpu))
+    monkeypatch.setattr(loop, "place", lambda batch, device, channels_last: batch)
+    execution = Execution(progress=False, workers=3)
+    processes = Processes(local_size=2)
+    fit(
+        SmallLearner(),
+        batches,
+        TRAINING,
+        run_in(
+            tmp_path,
+            execution=execution,
+            processes=processes,
+            cpu_photometry=cpu_photometry,
+        ),
+    )
+    assert set(asked) == {(3, 1, cpu_photometry and gpu)}
+
+
+class _Fabric:
+    """Trains on the CPU and says that it is a GPU, where it is to."""
+
+    def __init__(self, gpu):
+        self.device = torch.device("cuda" if gpu else "cpu")
+
+    def setup(self, *given):
+        return given
+
+    def backward(self, loss):
+        loss.backward()
 
 
 @pytest.mark.parametrize("waited", [0.0, 1.0])
 def test_a_fifth_of_the_time_is_not_worth_a_word(waited):
-    assert advice(waited, 5.0, workers=0, cores=2, gpu=False) is None
+    assert advice(waited, 5.0, workers=0, cores=2, to_device=False) is None
 
 
 class Clock:
@@ -66,7 +114,7 @@ def run(monkeypatch, wait, work, steps=60):
     for step in range(steps):
         assert next(measure) == step
         clock.now += work
-        if found := measure.finding(workers=0, cores=2, gpu=False):
+        if found := measure.finding(workers=0, cores=2, to_device=False):
             said.append((step, found))
     return measure, said
 

@@ -17,7 +17,9 @@ from whytransfer.data.dataset import from_spec
 from whytransfer.data.predictions import ClassPredictions, read_detections, read_truth
 from whytransfer.data.world import crowds, things
 from whytransfer.ops.detections import Detections
+from whytransfer.train import capabilities
 from whytransfer.train.learner import Context
+from whytransfer.transfer import stage
 from whytransfer.transfer.measure import metrics as metrics_of
 from whytransfer.transfer.measure import shares
 from whytransfer.transfer.parts.detection_score import measure_detections
@@ -239,6 +241,29 @@ def test_limit_takes_fewer_images_and_another_fingerprint(world, tmp_path):
     full = step_for("linear_readout", "b", "d", resolve("linear_readout", READOUT, "t"), 0)
     few = resolve("linear_readout", {**READOUT, "limit": 8}, "t")
     assert step_for("linear_readout", "b", "d", few, 0).fingerprint != full.fingerprint
+
+
+@pytest.mark.parametrize(("asked", "device"), [("auto", "cuda (a card)"), ("cpu", "cpu")])
+def test_the_record_names_the_device_that_was_used(world, tmp_path, monkeypatch, asked, device):
+    monkeypatch.setattr(capabilities, "on_gpu", lambda device: device != "cpu")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    execution = Execution(progress=False, device=asked)
+    found = transfer("linear_readout", world, tmp_path, execution)
+    assert found.record.volatile.device == device
+
+
+def test_a_step_without_memory_names_a_batch_that_would_not_be_refused(
+    world, tmp_path, monkeypatch
+):
+    def short(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(linear_readout.Readout, "loss", short)
+    with pytest.raises(InputError, match=r"give training.batch_size=4 training.sgd.lr=0.5"):
+        transfer("linear_readout", world, tmp_path)
+    odd = {"aspect_group": 3, "training": {"batch_size": 9, "schedule": {"milestones": [4]}}}
+    config = resolve("voc07_detection", {**DETECTION, **odd}, "test")
+    assert stage._lighter(config) == ["training.batch_size=3 training.sgd.lr=0.00666667"]
 
 
 def test_defaults_are_the_papers_and_assumptions_are_marked():

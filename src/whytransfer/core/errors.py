@@ -44,6 +44,13 @@ class InputErrors(InputError):
         return type(self), (self.problems,)
 
 
+class UnreadableImage(InputError):
+    """One image can't be decoded, or its file is missing; the others are as they were.
+
+    A shard or a server that fails is none of these: what is wrong with it is wrong with many.
+    """
+
+
 class TrainingError(RuntimeError):
     """A training can't go on: its loss or a weight is no longer finite.
 

@@ -205,6 +205,18 @@ class Store:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
+    def computing(self, fingerprint: str) -> bool:
+        """Says whether some process computes this fingerprint now."""
+        path = self.root / "locks" / fingerprint[:_DIGITS]
+        if not path.is_file():
+            return False
+        with path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
 
 def _seal(folder: Path, stage: str, name: str, fingerprint: str) -> None:
     """Flushes every payload file and writes the manifest that names their checksums."""

@@ -191,6 +191,15 @@ def subset(source: Source, indices: NDArray[np.int64]) -> Source:
     return _Limited(source, indices)
 
 
+def image_name(source: Source, index: int) -> str:
+    """Names an image for messages: its number in the whole split, and its name."""
+    name = source.name(index)
+    while isinstance(source, _Limited):
+        index = int(source.chosen[index])
+        source = source.source
+    return f"{index} ({name})"
+
+
 @dataclass(frozen=True)
 class _Limited:
     source: Source

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whytransfer.core.environment import num_cores
-from whytransfer.core.errors import InputError
+from whytransfer.core.errors import InputError, UnreadableImage
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 """Names that readers take for image files, compared in lower case."""
@@ -40,7 +40,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """Decodes an image file to (H, W, 3) uint8, RGB.
 
     Raises:
-        InputError: The file is missing, empty, truncated or no image; names it.
+        UnreadableImage: The file is missing, empty, truncated or no image; names it.
     """
     return decode_image(_read_bytes(path), path)
 
@@ -53,11 +53,11 @@ def decode_image(data: bytes | NDArray[np.uint8], where: object) -> NDArray[np.u
         where: What a message names: the file, or the shard and its member.
 
     Raises:
-        InputError: The bytes are none, cut short or no image.
+        UnreadableImage: The bytes are none, cut short or no image.
     """
     array = np.frombuffer(data, dtype=np.uint8)
     if not array.size:
-        raise InputError(where, "the file is empty (0 bytes)", "an image", _REMEDY)
+        raise UnreadableImage(where, "the file is empty (0 bytes)", "an image", _REMEDY)
     image = _decode(array)
     return _decode_with_pillow(array, where) if image is None else image
 
@@ -97,7 +97,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """Returns (height, width) from an image file's header, without decoding it.
 
     Raises:
-        InputError: The file is missing, empty or no image; names it.
+        UnreadableImage: The file is missing, empty or no image; names it.
     """
     try:
         with path.open("rb") as file:
@@ -112,7 +112,7 @@ def size_of(file: IO[bytes], where: object) -> tuple[int, int]:
     """Returns (height, width) from an image's header; ``where`` is what a message names.
 
     Raises:
-        InputError: The file is empty or no image.
+        UnreadableImage: The file is empty or no image.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -121,7 +121,8 @@ def size_of(file: IO[bytes], where: object) -> tuple[int, int]:
             width, height = image.size
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         if not file.seek(0, os.SEEK_END):
-            raise InputError(where, "the file is empty (0 bytes)", "an image", _REMEDY) from None
+            empty = "the file is empty (0 bytes)"
+            raise UnreadableImage(where, empty, "an image", _REMEDY) from None
         raise _unreadable(where, error) from None
     return height, width
 
@@ -151,7 +152,7 @@ def _read_bytes(path: Path) -> NDArray[np.uint8]:
     except FileNotFoundError:
         raise _missing(path) from None
     except OSError as error:
-        raise InputError(path, f"can't be read ({os.strerror(error.errno or 0)})") from None
+        raise UnreadableImage(path, f"can't be read ({os.strerror(error.errno or 0)})") from None
     return data
 
 
@@ -175,10 +176,10 @@ def _decode_with_pillow(data: NDArray[np.uint8], where: object) -> NDArray[np.ui
         raise _unreadable(where, error) from None
 
 
-def _missing(path: Path) -> InputError:
-    return InputError(path, "no such file", "an image", "check the path")
+def _missing(path: Path) -> UnreadableImage:
+    return UnreadableImage(path, "no such file", "an image", "check the path")
 
 
-def _unreadable(where: object, error: Exception) -> InputError:
+def _unreadable(where: object, error: Exception) -> UnreadableImage:
     reason = re.sub(r" <_io\.\w+[^>]*>", "", str(error))
-    return InputError(where, f"can't be decoded ({reason})", "a whole image", _REMEDY)
+    return UnreadableImage(where, f"can't be decoded ({reason})", "a whole image", _REMEDY)

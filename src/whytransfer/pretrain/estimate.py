@@ -6,6 +6,7 @@ batch needs: so a run that would not fit is not begun, and the largest batch tha
 
 import contextlib
 import gc
+import logging
 import os
 import tempfile
 import time
@@ -105,7 +106,9 @@ def estimate(
     with tempfile.TemporaryDirectory() as folder:
         dataset = _opened(data, Store(store), Store(folder))
         step = stage.step_for(method, "dry run", config, seed)
-        return _measured(_Trial(step, config, dataset, how))
+        stage.Pretraining(step, config, dataset, how, ALONE).warn()
+        with _silent():  # else every trial would say again what was said just now
+            return _measured(_Trial(step, config, dataset, how))
 
 
 def lines(found: Estimate) -> list[str]:
@@ -316,6 +319,17 @@ def _available_mb(gpu: bool) -> float:
     if limit.is_file() and used.is_file() and limit.read_text().strip() != "max":
         free.append((int(limit.read_text()) - int(used.read_text())) / _MB)
     return min(free) + _held_mb()
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Runs a block whose warnings are not logged."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
 
 
 def _forget_peak(gpu: bool) -> None:

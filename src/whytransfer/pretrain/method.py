@@ -103,6 +103,7 @@ class Method(nn.Module):
         NUM_VIEWS: Augmented views per image.
         ACCURACY: What the scalar ``accuracy`` of the loss measures, as records name it.
         FURTHER: Scalars of the loss, in [0, 1], that records hold beside it.
+        SIZES: Fields of the configuration that the method's memory grows with.
     """
 
     TRAINS: ClassVar[bool] = True
@@ -110,6 +111,7 @@ class Method(nn.Module):
     NUM_VIEWS: ClassVar[int] = 1
     ACCURACY: ClassVar[str] = "accuracy"
     FURTHER: ClassVar[tuple[str, ...]] = ()
+    SIZES: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod
@@ -123,6 +125,11 @@ class Method(nn.Module):
         Raises:
             InputError: Names the field under ``where``, and a value that works.
         """
+
+    @classmethod
+    def remarks(cls, config: Any, setting: Setting, where: str) -> list[str]:
+        """Says what works and is worth a warning nevertheless, a line each."""
+        return []
 
     @abstractmethod
     def loss(self, batch: ViewBatch, context: Context) -> dict[str, Tensor]:

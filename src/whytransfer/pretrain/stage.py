@@ -5,6 +5,8 @@ backbone.json           architecture, preprocessing, provenance
 training.jsonl          the training log, where anything was trained
 """
 
+import functools
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,16 +22,20 @@ from whytransfer.core.processes import Processes, here
 from whytransfer.core.records import Metric
 from whytransfer.core.stage import Execution, Step, find_together, materialise
 from whytransfer.core.store import Artifact, Store
-from whytransfer.data.dataset import Dataset, limited
+from whytransfer.data.dataset import Dataset, image_name, limited
 from whytransfer.data.loader import EpochOrder, load
 from whytransfer.data.part import Part, require_equal_parts
 from whytransfer.data.sample import Source
 from whytransfer.pretrain.learner import Pretext, Tolerance
 from whytransfer.pretrain.method import Method, MethodConfig, Setting, TrainedConfig, ViewBatch
+from whytransfer.pretrain.unfinished import begun_otherwise, settle
 from whytransfer.pretrain.views import CACHE_BYTES, Views, collate
-from whytransfer.train.capabilities import on_gpu, settled
+from whytransfer.train.capabilities import device_used
 from whytransfer.train.loop import FitResult, Run, fit
+from whytransfer.train.memory import enough_memory_for_model, smaller_batch, with_batch
 from whytransfer.train.norm import convert_groups
+
+_log = logging.getLogger(__name__)
 
 LOG = "training.jsonl"
 CHECKPOINT = "checkpoint"
@@ -60,17 +66,8 @@ def resolve(
     if not issubclass(model, TrainedConfig):
         idle = TrainedConfig.model_fields.keys() - model.model_fields.keys()
         values = {name: value for name, value in values.items() if name not in idle}
-    return _settled(build(model, merge(to_plain(model()), values), where), device)
-
-
-def _settled(config: MethodConfig, device: str) -> MethodConfig:
-    """Replaces every ``auto`` by what the rules say on this machine."""
-    if not isinstance(config, TrainedConfig):
-        return config
-    found: dict[str, Any] = {"training": settled(config.training, device)}
-    if config.applier == "auto":
-        found["applier"] = "device" if on_gpu(device) else "cpu"
-    return config.model_copy(update=found)
+    config = build(model, merge(to_plain(model()), values), where)
+    return settle(config, device) if isinstance(config, TrainedConfig) else config
 
 
 def step_for(method: str, data: str | None, config: MethodConfig, seed: int) -> Step:
@@ -130,7 +127,11 @@ def run(
         if found := find_together(store, step, processes):
             return found
         training = Pretraining(step, config, data, execution, processes)
-        return materialise(store, step, training.compute, processes=processes)
+        training.warn()
+        if begun := begun_otherwise(store, step, execution.device):
+            _log.warning("%s", begun)
+        device = device_used(execution.device)
+        return materialise(store, step, training.compute, device, processes)
 
 
 def step_for_checkpoint(file: Path, config: MethodConfig) -> Step:
@@ -229,10 +230,16 @@ class Pretraining:
         self.source = limited(data.open("train"), config.limit)
         self.setting = Setting(len(self.source), _num_classes(self.source), self.seed)
         self.order = EpochOrder(len(self.source), config.training.batch_size, self.seed)
-        self._check(f"pretrain {step.plugin}")
+        self.where = f"pretrain {step.plugin}"
+        self._check(config)
 
-    def _check(self, where: str) -> None:
-        batch, group = self.config.training.batch_size, self.config.bn_group_size
+    def warn(self) -> None:
+        """Warns of settings that work together and are rarely meant."""
+        for remark in self.method.remarks(self.config, self.setting, self.where):
+            _log.warning("%s", remark)
+
+    def _check(self, config: TrainedConfig) -> None:
+        where, batch, group = self.where, config.training.batch_size, config.bn_group_size
         if self.method.NEEDS_LABELS and not self.setting.num_classes:
             raise InputError(
                 where, "the data have no labels", "a label for every image",
@@ -246,11 +253,11 @@ class Pretraining:
                 f"set bn_group_size={batch} or a divisor of it, or null for the whole batch",
             )
         require_equal_parts(where, batch, group, self.processes)
-        self.method.check(self.config, self.setting, where)
+        self.method.check(config, self.setting, where)
 
     def compute(self, folder: Path, work: Path) -> tuple[Metric, ...]:
         """Trains, and writes the payload."""
-        model = Pretext(_model(self.step, self.config, self.setting), self._tolerance())
+        config = self.config
         run = Run(
             work=work,
             log=folder / LOG,
@@ -259,12 +266,51 @@ class Pretraining:
             steps_per_epoch=self.order.steps_per_epoch,
             title=f"pretrain {self.step.name}",
             processes=self.processes,
+            image_name=functools.partial(image_name, self.source),
+            lighter=self._lighter,
+            cpu_photometry=config.applier == "cpu",
         )
-        result = fit(model, self._batches, self.config.training, run)
+        with enough_memory_for_model(self.where, self._sizes()):
+            model = Pretext(_model(self.step, config, self.setting), self._tolerance())
+            result = fit(model, self._batches, config.training, run)
         if self.processes.leads:
             artifact.save(folder, model.method.backbone, _provenance(self.step))
         metrics = _metrics(self.method, result, len(self.source))
-        return (*metrics, *_unreadable(model, result.steps, self.config.training.batch_size))
+        return (*metrics, *_unreadable(model, result.steps, config.training.batch_size))
+
+    def _sizes(self) -> dict[str, object]:
+        """Lists the settings that decide how large the model is."""
+        own = {name: getattr(self.config, name) for name in self.method.SIZES}
+        network = self.config.architecture
+        return own | {"architecture.name": network.name, "architecture.width": network.width}
+
+    def _lighter(self) -> list[str]:
+        """Says what to set for a step that needs less memory, and would not be refused."""
+        found, config = [], self.config
+        for group in _groups(config.bn_group_size):
+            takes = functools.partial(self._takes, group=group)
+            batch = smaller_batch(config.training.batch_size, takes)
+            if batch is not None:
+                other = "" if group == config.bn_group_size else f" bn_group_size={group}"
+                found = [with_batch(config.training, batch) + other]
+                break
+        return [
+            *found,
+            "smaller views (augmentation.crop_px)",
+            "more processes: each holds its part of the batch",
+            "--dry-run, which measures what fits",
+        ]
+
+    def _takes(self, batch: int, group: int | None) -> bool:
+        """Says whether a run of that batch and those BatchNorm groups would be let through."""
+        training = self.config.training.model_copy(update={"batch_size": batch})
+        try:
+            self._check(
+                self.config.model_copy(update={"training": training, "bn_group_size": group})
+            )
+        except InputError:
+            return False
+        return True
 
     def _tolerance(self) -> Tolerance | None:
         if self.config.unreadable == "error":
@@ -298,6 +344,13 @@ def _model(step: Step, config: MethodConfig, setting: Setting) -> Method:
         convert_groups(backbone, config.bn_group_size)
     method: Method = plugins.find("method", step.plugin).Method(config, backbone, setting)
     return method
+
+
+def _groups(size: int | None) -> list[int | None]:
+    """Lists the sizes of BatchNorm groups to try: as they are, then smaller ones of equal parts."""
+    if size is None:
+        return [None]
+    return [part for part in range(size, 1, -1) if size % part == 0]
 
 
 def _num_classes(source: Source) -> int:

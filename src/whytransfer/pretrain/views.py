@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from whytransfer.core.errors import InputError
+from whytransfer.core.errors import InputError, UnreadableImage
 from whytransfer.data.device_views import photometry
 from whytransfer.data.sample import Source
 from whytransfer.data.views import (
@@ -62,7 +62,8 @@ class Views:
         cache_bytes: Room for decoded images; 0 decodes them each time.
         crops_only: Whether photometry is left to the device.
         skip_unreadable: Whether an image that can't be read is replaced by the next one, in the
-            order of the source, that can be; else it is an error.
+            order of the source, that can be; else it is an error. A shard that is damaged or a
+            server that is down is one in any case: it would pass for thousands of bad images.
     """
 
     def __init__(
@@ -90,7 +91,8 @@ class Views:
         """Returns the views of one image in one epoch.
 
         Raises:
-            InputError: It can't be read, and is not to be skipped; or no image can be.
+            InputError: It can't be read, and is not to be skipped; or no image can be; or where
+                images lie can't be read.
         """
         try:
             image, shown = self._readable(index)
@@ -120,7 +122,7 @@ class Views:
                 continue
             try:
                 return self._image(shown), shown
-            except InputError as error:
+            except UnreadableImage as error:
                 self._bad.add(shown)
                 problem = error
                 _log.warning("%s; another image is shown in its place", error)

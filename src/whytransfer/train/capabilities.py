@@ -13,11 +13,19 @@ on elsewhere with a run that was begun here, name the values that its record sho
     compile        never         (on a CPU it gains nothing beyond the above)
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from whytransfer.train.config import Training
+
+SETTLED: Mapping[str, tuple[str, ...]] = {
+    "precision": ("bf16-mixed", "32-true"),
+    "memory_format": ("channels_last",),
+    "compile": ("never",),
+}
+"""All that each ``auto`` may be settled on, here or on another machine."""
 
 
 def settled(training: Training, device: str) -> Training:
@@ -40,6 +48,11 @@ def settled(training: Training, device: str) -> Training:
 def on_gpu(device: str) -> bool:
     """Says whether a run that asks for this device gets a GPU."""
     return device != "cpu" and torch.cuda.is_available()
+
+
+def device_used(device: str) -> str:
+    """Names what a run that asks for this device computes on, for its record."""
+    return f"cuda ({torch.cuda.get_device_name()})" if on_gpu(device) else "cpu"
 
 
 def _native_bfloat16(device: str) -> bool:

@@ -99,6 +99,10 @@ class Checkpoints:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         return Checkpoint(path, int(path.stem.split("-")[1]), state)
 
+    def steps_done(self) -> int:
+        """Returns how many steps the newest one has, by its name; 0 where there is none."""
+        return max((int(path.stem.split("-")[1]) for path in self._newest_first()), default=0)
+
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("checkpoint-*.pt"), reverse=True)
 

@@ -72,7 +72,7 @@ def fit(
     """
     started = time.monotonic()
     how, processes = run.execution, run.processes
-    cores = num_cores() // processes.local_size
+    cores = max(1, num_cores() // processes.local_size)
     total_steps = training.total_steps(run.steps_per_epoch)
     # Nothing of ours draws from the global generator, but other people's modules do (dropout): it
     # is seeded for every step, and stands afterwards where it stood before.
@@ -88,6 +88,7 @@ def fit(
             loss_of = compiled(loss_of)
         objective, optimiser = fabric.setup(loss_of, state.optimiser)
         gather = state.gather
+        to_device = run.cpu_photometry and fabric.device.type == "cuda"
         first_step = state.resume()
         upcoming = Waiting(batches(first_step))
         progress.begin(first_step)
@@ -97,7 +98,7 @@ def fit(
             factor = training.schedule.factor(step, total_steps, run.steps_per_epoch)
             lr = training.lr * factor
             set_lr(state.optimiser, lr)
-            with enough_memory(training, fabric.device):
+            with enough_memory(training, fabric.device, run):
                 batch = place(next(upcoming), fabric.device, training.channels_last)
                 scalars = objective(Call(batch, context))
                 values, signal = agree(numbers(scalars), stop.signal, processes)
@@ -112,7 +113,7 @@ def fit(
             position = {"step": done, "epoch": done / run.steps_per_epoch, "lr": lr}
             state.log.add(position, values, last=ended)
             progress.update(done, values["loss"])
-            if finding := upcoming.finding(how.workers, cores, fabric.device.type == "cuda"):
+            if finding := upcoming.finding(how.workers, cores, to_device):
                 progress.say(finding)
             if ended or signal or done % training.checkpoint_every_steps == 0:
                 state.save(done)

@@ -1,6 +1,7 @@
 """All that a training must keep to go on after an interruption, and where it keeps it."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,7 @@ from whytransfer.core.errors import TrainingError as TrainingError
 from whytransfer.core.fingerprint import fingerprint
 from whytransfer.core.processes import ALONE, Processes
 from whytransfer.core.stage import Execution
+from whytransfer.core.store import write_text
 from whytransfer.train.agreement import gatherer
 from whytransfer.train.checkpoint import Checkpoint, Checkpoints
 from whytransfer.train.config import Training
@@ -23,7 +25,7 @@ from whytransfer.train.optimiser import optimiser
 from whytransfer.train.running import agree_on_statistics, set_statistics, statistics
 from whytransfer.train.weight_average import WeightAverage
 
-_NAMED_INDICES = 8
+_NAMED_IMAGES = 4
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,9 @@ class Run:
         steps_per_epoch: Steps in one pass over the data.
         title: What progress and messages call it.
         processes: Those that train together.
+        image_name: Names an image of a batch in messages, by its number in the source.
+        lighter: Says what to set for a step that needs less memory, each a part of an advice.
+        cpu_photometry: Whether the CPU applies photometry that the device could apply.
     """
 
     work: Path
@@ -47,6 +52,9 @@ class Run:
     steps_per_epoch: int
     title: str
     processes: Processes = ALONE
+    image_name: Callable[[int], str] = str
+    lighter: Callable[[], Sequence[str]] = tuple
+    cpu_photometry: bool = False
 
 
 class TrainingState:
@@ -142,10 +150,11 @@ class TrainingState:
             loss: Mean over the processes, so that all of them raise or none.
             step: Number of the step.
             lr: Its learning rate.
-            batch: Its images are named, where it has ``indices``.
+            batch: Its images are named, where it has ``indices``; all of them in a file beside
+                the checkpoints.
         """
         if not math.isfinite(loss):
-            images = self._images(batch)
+            images = self._images(batch, step)
             raise self._error(f"the loss is {loss} at step {step} (learning rate {lr:.3g}{images})")
 
     def _newest(self) -> Checkpoint | None:
@@ -171,15 +180,20 @@ class TrainingState:
         if (decay := self._training.ema_decay) is not None:
             self._average = WeightAverage(self._model, decay, kept)
 
-    def _images(self, batch: Any) -> str:
-        """Names the images of a batch by their numbers in the data, the first few of them."""
+    def _images(self, batch: Any, step: int) -> str:
+        """Names the first few images of a batch, and the file that all are written to."""
         indices = getattr(batch, "indices", None)
-        if not isinstance(indices, Tensor):
+        if indices is None:
             return ""
-        numbers = self.gather(indices).flatten().tolist()
-        named = ", ".join(map(str, numbers[:_NAMED_INDICES]))
-        rest = ", ..." if len(numbers) > _NAMED_INDICES else ""
-        return f"; a batch of {len(numbers)} images, numbers {named}{rest}"
+        numbers = self.gather(torch.as_tensor(indices)).flatten().tolist()
+        names = [self._run.image_name(number) for number in numbers]
+        named = f"; a batch of {len(names)} images, {', '.join(names[:_NAMED_IMAGES])}"
+        if len(names) <= _NAMED_IMAGES:
+            return named
+        file = self._run.work / f"batch-{step}.txt"
+        if self._processes.leads:
+            write_text(file, "\n".join(names) + "\n")
+        return f"{named}, ...: all of them in {file}"
 
     def _error(self, what: str) -> TrainingError:
         return TrainingError(

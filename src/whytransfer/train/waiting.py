@@ -54,16 +54,16 @@ class Waiting(Generic[BatchT]):
         self._passed += 1
         return batch
 
-    def finding(self, workers: int, cores: int, gpu: bool) -> str | None:
+    def finding(self, workers: int, cores: int, to_device: bool) -> str | None:
         """Returns :func:`advice` once, when enough steps were measured."""
         enough = self.steps >= _MEASURED_STEPS and self.measured >= _MEASURED_SECONDS
         if self._found or not enough:
             return None
         self._found = True
-        return advice(self.waited, self.measured, workers, cores, gpu)
+        return advice(self.waited, self.measured, workers, cores, to_device)
 
 
-def advice(waited: float, measured: float, workers: int, cores: int, gpu: bool) -> str | None:
+def advice(waited: float, measured: float, workers: int, cores: int, to_device: bool) -> str | None:
     """Says whether the loader is the bottleneck, by what factor, and what to change.
 
     Args:
@@ -71,12 +71,12 @@ def advice(waited: float, measured: float, workers: int, cores: int, gpu: bool) 
         measured: Seconds in all.
         workers: Processes that read images; with 0 the training process does.
         cores: Processor cores for this training.
-        gpu: Whether it runs on a GPU.
+        to_device: Whether a GPU could apply the photometry that the CPU applies now.
 
     Returns:
         One line, or ``None`` where at most a fifth of the time is spent in waiting.
 
-    >>> advice(1.0, 10.0, workers=2, cores=4, gpu=False) is None
+    >>> advice(1.0, 10.0, workers=2, cores=4, to_device=False) is None
     True
     """
     if waited <= _WORTH_A_WORD * measured:
@@ -87,10 +87,10 @@ def advice(waited: float, measured: float, workers: int, cores: int, gpu: bool) 
     needed = math.ceil((waited if workers == 0 else measured * workers) / working)
     useful = min(cores, max(needed, workers + 1))
     changes = [f"raise --workers from {workers} to {useful}"] if useful > workers else []
-    if gpu:
-        changes.append("applier=device leaves colours and blur to the GPU")
-    if not changes:
-        changes.append(f"all {cores} cores are in use: store the images smaller")
+    if to_device:
+        changes.append("set applier=device, which leaves colours and blur to the GPU")
+    if useful <= workers:
+        changes.append(f"store the images smaller, since all {cores} cores are in use")
     return (
         f"the loader is the bottleneck: {waited:.1f} s of {measured:.1f} s were spent in waiting "
         f"for images, without which training would be {factor} times as fast; "

@@ -8,6 +8,7 @@ training.jsonl       the training log
 backbone/            the backbone after fine-tuning, where the task fine-tunes
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,12 +26,13 @@ from whytransfer.core.processes import ALONE, Processes, here
 from whytransfer.core.records import Metric
 from whytransfer.core.stage import Execution, Step, find_together, materialise, materialise_first
 from whytransfer.core.store import Artifact, Store
-from whytransfer.data.dataset import Dataset, limited
+from whytransfer.data.dataset import Dataset, image_name, limited
 from whytransfer.data.held_out import held_out
 from whytransfer.data.sample import KeepsApart, Source
-from whytransfer.train.capabilities import on_gpu, settled
+from whytransfer.train.capabilities import device_used, on_gpu, settled
 from whytransfer.train.launch import same_bits
 from whytransfer.train.loop import Run, fit
+from whytransfer.train.memory import smaller_batch, with_batch
 from whytransfer.train.running import agree_on_statistics
 from whytransfer.train.synchronised import synchronise
 from whytransfer.transfer.measure import draws
@@ -119,15 +121,16 @@ def run(
     everyone = here()
     with everyone.together(), same_bits(execution.deterministic):
         kind: type[Task] = plugins.find("task", task).Task
+        device = device_used(execution.device)
         together = everyone if kind.PARALLEL else ALONE
         transfer = _Transfer(step, backbone, data, execution, together, store)
         if not kind.PARALLEL:
-            return materialise_first(store, step, transfer.compute, everyone)
+            return materialise_first(store, step, transfer.compute, everyone, device)
         if isinstance(transfer.config, TaskConfig):
             require_shares(f"transfer {step.name}", transfer.config, together)
         if found := find_together(store, step, together):
             return found
-        return materialise(store, step, transfer.compute, processes=together)
+        return materialise(store, step, transfer.compute, device, together)
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ class _Transfer:
         setting = self._setting(kind)
         running = kind(config, network, setting)
         try:
-            self._train(running, folder, work)
+            self._train(running, setting.train, folder, work)
         except TrainingError as error:
             if config.validation is None:
                 raise
@@ -171,27 +174,27 @@ class _Transfer:
             backbones.save(place, network, provenance)
         return kind.score(folder, config)
 
-    def _train(self, running: Task, folder: Path, work: Path) -> None:
+    def _train(self, running: Task, images: Source, folder: Path, work: Path) -> None:
         """Trains a task that has something to train, and leaves its model on the device."""
-        config = self.config
+        config, processes = self.config, self.processes
         if not isinstance(config, TaskConfig):
             running.model.to("cuda" if on_gpu(self.execution.device) else "cpu")
             return
-        if self.processes.size > 1:
-            synchronise(running.model, self.processes)
-        fit(running.model, running.batches, config.training, self._run(folder, work, running))
-
-    def _run(self, folder: Path, work: Path, running: Task) -> Run:
+        if processes.size > 1:
+            synchronise(running.model, processes)
         assert self.step.seed is not None
-        return Run(
+        run = Run(
             work=work,
             log=folder / LOG,
             execution=self.execution,
             seed=self.step.seed,
             steps_per_epoch=running.steps_per_epoch,
             title=f"{self.step.name} on {self.backbone.record.plugin}",
-            processes=self.processes,
+            processes=processes,
+            image_name=functools.partial(image_name, images),
+            lighter=functools.partial(_lighter, config),
         )
+        fit(running.model, running.batches, config.training, run)
 
     def _setting(self, kind: type[Task]) -> Setting:
         assert self.step.seed is not None
@@ -223,6 +226,22 @@ def resample(run: Artifact, num_draws: int) -> dict[str, NDArray[np.float64]]:
     config = resolve(record.plugin, record.config, str(run.path))
     kind: type[Task] = plugins.find("task", record.plugin).Task
     return draws(kind.measure(run.path, config), num_draws)
+
+
+def _lighter(config: TaskConfig) -> list[str]:
+    """Says what to set for a step that needs less memory, and would not be refused."""
+    plain = to_plain(config)
+
+    def accepted(batch_size: int) -> bool:
+        training = plain["training"] | {"batch_size": batch_size}
+        try:
+            build(type(config), plain | {"training": training}, "")
+        except InputError:
+            return False
+        return True
+
+    found = smaller_batch(config.training.batch_size, accepted)
+    return [] if found is None else [with_batch(config.training, found)]
 
 
 def _recipe(module: ModuleType, overrides: Mapping[str, Any], where: str) -> Mapping[str, Any]:

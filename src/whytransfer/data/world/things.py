@@ -5,6 +5,7 @@ or the surface alone, so that a study can vary how much of the picture the label
 Shapes and surfaces take turns with the index, so every class has as many pictures, to one.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -126,8 +127,8 @@ def _draw_pose(stream: Stream, config: Config) -> Pose:
 def write(root: Path, config: Config, seed: int) -> None:
     """Writes ``train/<class>/<index>.JPEG``, ``val/<class>/<index>.JPEG`` and the sidecars.
 
-    The folder ``lists`` has lists of subsets: 10 % of the training pictures, as evenly over the
-    classes as can be, and every other class.
+    The folder ``lists`` has lists of subsets: 1 % and 10 % of the training pictures, as evenly over
+    the classes as can be and at least one of each, and every other class.
     """
     write_world(root, "things", config, seed)
     written: list[Path] = []
@@ -155,9 +156,12 @@ def _write_lists(folder: Path, train: list[Path], names: tuple[str, ...], seed: 
         name = path.parent.name
         ranked.append((taken[name], path.relative_to("train").as_posix()))
         taken[name] += 1
-    tenth = max((len(train) + 9) // 10, len(names))
-    chosen = sorted(name for _, name in sorted(ranked, key=lambda pair: pair[0])[:tenth])
+    evenly = [name for _, name in sorted(ranked, key=lambda pair: pair[0])]
+    lists: dict[str, Sequence[str]] = {"classes_half.txt": names[::2]}
+    for percent in (1, 10):
+        count = max(-(-len(train) * percent // 100), len(names))
+        lists[f"train_{percent}percent.txt"] = sorted(evenly[:count])
     folder.mkdir()
-    for file, lines in (("train_10percent.txt", chosen), ("classes_half.txt", names[::2])):
+    for file, lines in lists.items():
         text = "".join(f"{line}\n" for line in lines)
         (folder / file).write_text(text, encoding="utf-8")

@@ -75,7 +75,8 @@ class Method(BaseMethod):
             raise ValueError("supervised pretraining was given a batch without labels")
         pooled = self.network(self.network.preprocessing.normalise(batch.views[0]))
         logits = self.head(pooled)
-        loss = F.cross_entropy(logits.float(), batch.labels)
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        loss = F.cross_entropy(logits.to(dtype), batch.labels)
         with torch.no_grad():
             top1 = (logits.argmax(dim=1) == batch.labels).float().mean()
         return {"loss": loss, "accuracy": top1}

@@ -1,6 +1,5 @@
 """Instance discrimination with a queue: what moco and exemplar have in common."""
 
-import logging
 from abc import abstractmethod
 from typing import Any, ClassVar, Literal
 
@@ -18,8 +17,6 @@ from whytransfer.pretrain.parts.momentum import follow, follower_of
 from whytransfer.pretrain.parts.queue import KeyQueue
 from whytransfer.train.config import Schedule, Sgd, Training
 from whytransfer.train.loop import Context
-
-_log = logging.getLogger(__name__)
 
 _READING = "the paper's own value is not known; {}'s is the natural reading"
 _V1, _V2 = _READING.format("MoCo v1"), _READING.format("MoCo v2")
@@ -105,6 +102,7 @@ class Discrimination(Method):
     NUM_VIEWS: ClassVar[int] = 2
     ACCURACY: ClassVar[str] = "keys_found"
     FURTHER: ClassVar[tuple[str, ...]] = ("batch_keys_found",)
+    SIZES: ClassVar[tuple[str, ...]] = ("num_keys", "num_dims")
 
     def __init__(self, config: DiscriminationConfig, backbone: Backbone, setting: Setting) -> None:
         super().__init__()
@@ -122,12 +120,11 @@ class Discrimination(Method):
 
     @classmethod
     def check(cls, config: Any, setting: Setting, where: str) -> None:
-        """Refuses a queue that batches would not fill evenly; warns of one longer than the data.
+        """Refuses a queue that batches would not fill evenly.
 
         A method that needs labels is refused data of one class: exemplar would have no negatives.
         """
         batch = config.training.batch_size
-        field = f"{where}, field num_keys"
         if cls.NEEDS_LABELS and setting.num_classes < 2:
             raise InputError(
                 where, f"the data have {setting.num_classes} class", "at least 2 classes",
@@ -135,19 +132,25 @@ class Discrimination(Method):
             )  # fmt: skip
         if config.num_keys % batch:
             raise InputError(
-                field,
+                f"{where}, field num_keys",
                 f"a queue of {config.num_keys} keys is no multiple of the batch of {batch}",
                 f"a multiple of training.batch_size={batch}",
                 f"set num_keys={max(1, round(config.num_keys / batch)) * batch}",
             )
-        if config.num_keys > setting.num_images:
-            _log.warning(
-                "%s: a queue of %d keys is longer than the data of %d images, so for every query it"
-                " holds earlier keys of the same image%s; num_keys=%d holds none twice",
-                field, config.num_keys, setting.num_images,
-                "" if cls.NEEDS_LABELS else ", and these are negatives",
-                max(1, setting.num_images // batch) * batch,
-            )  # fmt: skip
+
+    @classmethod
+    def remarks(cls, config: Any, setting: Setting, where: str) -> list[str]:
+        """Warns of a queue longer than the data."""
+        if config.num_keys <= setting.num_images:
+            return []
+        batch = config.training.batch_size
+        negatives = "" if cls.NEEDS_LABELS else ", and these are negatives"
+        return [
+            f"{where}, field num_keys: a queue of {config.num_keys} keys is longer than the data "
+            f"of {setting.num_images} images, so for every query it holds earlier keys of the same "
+            f"image{negatives}; num_keys={max(1, setting.num_images // batch) * batch} holds none "
+            "twice"
+        ]
 
     def loss(self, batch: ViewBatch, context: Context) -> dict[str, Tensor]:
         """Returns the contrastive loss, and how many keys were found.
