@@ -42,7 +42,7 @@ def write_landmarks(path: Path, found: Landmarks) -> None:
     Raises:
         InputError: A coordinate is not finite.
     """
-    strange: NDArray[np.bool_] = ~np.isfinite(found.points_xy).all(axis=(1, 2))
+    strange = np.asarray(~np.isfinite(found.points_xy).all(axis=(1, 2)))
     if strange.any():
         first = int(np.flatnonzero(strange)[0])
         raise InputError(
