@@ -22,6 +22,7 @@ from whytransfer.train.learner import Context
 from whytransfer.transfer import stage
 from whytransfer.transfer.measure import metrics as metrics_of
 from whytransfer.transfer.measure import shares
+from whytransfer.transfer.parts import readout
 from whytransfer.transfer.parts.detection_score import measure_detections
 from whytransfer.transfer.stage import resolve, run, step_for
 from whytransfer.transfer.task import Setting
@@ -258,7 +259,7 @@ def test_a_step_without_memory_names_a_batch_that_would_not_be_refused(
     def short(*_):
         raise MemoryError
 
-    monkeypatch.setattr(linear_readout.Readout, "loss", short)
+    monkeypatch.setattr(readout.Readouts, "loss", short)
     with pytest.raises(InputError, match=r"give training.batch_size=4 training.sgd.lr=0.5"):
         transfer("linear_readout", world, tmp_path)
     odd = {"aspect_group": 3, "training": {"batch_size": 9, "schedule": {"milestones": [4]}}}

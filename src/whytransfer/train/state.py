@@ -154,8 +154,8 @@ class TrainingState:
                 the checkpoints.
         """
         if not math.isfinite(loss):
-            images = self._images(batch, step)
-            raise self._error(f"the loss is {loss} at step {step} (learning rate {lr:.3g}{images})")
+            what = f"the loss is {loss} at step {step}, learning rate {lr:.3g}"
+            raise self._error(what, self._images(batch, step))
 
     def _newest(self) -> Checkpoint | None:
         if not self._processes.leads:
@@ -195,9 +195,9 @@ class TrainingState:
             write_text(file, "\n".join(names) + "\n")
         return f"{named}, ...: all of them in {file}"
 
-    def _error(self, what: str) -> TrainingError:
+    def _error(self, what: str, images: str = "") -> TrainingError:
         return TrainingError(
-            f"{self._run.title}: {what}; last good checkpoint: {self._last_good}; "
+            f"{self._run.title}: {what}{images}; last good checkpoint: {self._last_good}; "
             f"lower {self._training.lr_field} or look at the data",
             what,
         )

@@ -53,7 +53,7 @@ class Config(_Config):
     num_validation: int = Field(5, ge=1)
     num_novel: int = Field(5, ge=1)
     label: Literal["shape", "shape+surface"] = "shape"
-    per_kind: int = Field(60, ge=2, lt=10**5)
+    per_kind: int = Field(60, ge=2, lt=100_000)
     apart: int = Field(6, ge=1)
     size_px: int = Field(64, ge=32, le=1024)
     layout: Literal["csv", "pickle", "folders"] = "csv"
