@@ -154,8 +154,9 @@ class TrainingState:
                 the checkpoints.
         """
         if not math.isfinite(loss):
-            what = f"the loss is {loss} at step {step}, learning rate {lr:.3g}"
-            raise self._error(what, self._images(batch, step))
+            what, rate = f"the loss is {loss} at step {step}", f"learning rate {lr:.3g}"
+            named = f"{what} ({rate}{self._images(batch, step)})"
+            raise self._error(named, f"{what} ({rate})")
 
     def _newest(self) -> Checkpoint | None:
         if not self._processes.leads:
@@ -195,11 +196,11 @@ class TrainingState:
             write_text(file, "\n".join(names) + "\n")
         return f"{named}, ...: all of them in {file}"
 
-    def _error(self, what: str, images: str = "") -> TrainingError:
+    def _error(self, what: str, briefly: str = "") -> TrainingError:
         return TrainingError(
-            f"{self._run.title}: {what}{images}; last good checkpoint: {self._last_good}; "
+            f"{self._run.title}: {what}; last good checkpoint: {self._last_good}; "
             f"lower {self._training.lr_field} or look at the data",
-            what,
+            briefly or what,
         )
 
     def _identity(self) -> str:
