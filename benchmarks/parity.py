@@ -27,7 +27,7 @@ from _moco import Case, config
 from numpy.typing import NDArray
 
 import whytransfer.train.norm
-import whytransfer.train.optimiser
+import whytransfer.train.state
 from whytransfer.core.processes import ALONE
 from whytransfer.core.stage import Execution
 from whytransfer.core.store import Store
@@ -51,7 +51,7 @@ def _plain_sgd() -> AbstractContextManager[object]:
             group["fused"], group["foreach"] = False, False
         return found
 
-    return mock.patch.object(whytransfer.train.optimiser, "sgd", unfused)
+    return mock.patch.object(whytransfer.train.state, "sgd", unfused)
 
 
 def _split_and_cat() -> AbstractContextManager[object]:

@@ -10,8 +10,11 @@ from torch import nn
 
 from whytransfer.core.config import build
 from whytransfer.core.errors import InputError
+from whytransfer.core.stage import Execution
+from whytransfer.train.adam import adam
 from whytransfer.train.config import Adam, Sgd, Training
-from whytransfer.train.optimiser import adam, optimiser, set_lr
+from whytransfer.train.optimiser import set_lr
+from whytransfer.train.state import Run, TrainingState
 
 
 def model(dtype=torch.float32):
@@ -72,12 +75,18 @@ def test_a_resumed_run_has_the_same_bits():
         assert torch.equal(ours, other)
 
 
-def test_which_one_is_taken_and_what_its_rate_is_called():
+def taken(folder, training):
+    """The optimiser that a training of these settings has."""
+    run = Run(folder, folder / "log.jsonl", Execution(), seed=0, steps_per_epoch=1, title="t")
+    return TrainingState(model(), training, run).optimiser
+
+
+def test_which_one_is_taken_and_what_its_rate_is_called(tmp_path):
     plain = Training(steps=1, batch_size=1, sgd=Sgd(lr=0.3))
-    assert type(optimiser(model(), plain)) is torch.optim.SGD
+    assert type(taken(tmp_path, plain)) is torch.optim.SGD
     assert (plain.lr, plain.lr_field) == (0.3, "training.sgd.lr")
     given = Training(steps=1, batch_size=1, sgd=Sgd(lr=0.3), adam=Adam(lr=0.02, eps=1e-5))
-    found = optimiser(model(), given)
+    found = taken(tmp_path, given)
     assert type(found) is torch.optim.Adam
     assert (given.lr, given.lr_field) == (0.02, "training.adam.lr")
     assert found.defaults["lr"] == 0.02 and found.defaults["eps"] == 1e-5

@@ -1,23 +1,14 @@
-"""SGD or Adam over all trainable parameters; normalisation layers decay by their own weight."""
+"""SGD over a model's trainable parameters, normalisation layers with their own weight decay."""
 
 import torch
 from torch import nn
 
-from whytransfer.train.config import Adam, Sgd, Training
+from whytransfer.train.config import Sgd
 
 _NORMS = (
     nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm,
     nn.GroupNorm, nn.LayerNorm,
 )  # fmt: skip
-
-
-def optimiser(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """Returns the optimiser that a training asks for.
-
-    Raises:
-        ValueError: The model has no trainable parameter.
-    """
-    return adam(model, training.adam) if training.adam else sgd(model, training.sgd)
 
 
 def sgd(model: nn.Module, config: Sgd) -> torch.optim.SGD:
@@ -46,30 +37,6 @@ def sgd(model: nn.Module, config: Sgd) -> torch.optim.SGD:
         lr=config.lr,
         momentum=config.momentum,
         nesterov=config.nesterov,
-        fused=True,
-    )
-
-
-def adam(model: nn.Module, config: Adam) -> torch.optim.Adam:
-    """Returns Adam over the same groups of parameters as :func:`sgd`.
-
-    Raises:
-        ValueError: The model has no trainable parameter.
-    """
-    decay, norm_decay = config.weight_decay, config.norm_weight_decay
-    like = sgd(model, Sgd(lr=config.lr, weight_decay=decay, norm_weight_decay=norm_decay))
-    # Which parameters belong together, and what sets a group apart, is said once, there.
-    kept = {"params", "weight_decay"}
-    groups = [
-        {key: value for key, value in group.items() if key in kept or key not in like.defaults}
-        for group in like.param_groups
-    ]
-    return torch.optim.Adam(
-        groups,
-        lr=config.lr,
-        betas=config.betas,
-        eps=config.eps,
-        amsgrad=config.amsgrad,
         fused=True,
     )
 

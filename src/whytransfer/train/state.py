@@ -15,12 +15,13 @@ from whytransfer.core.errors import TrainingError as TrainingError
 from whytransfer.core.fingerprint import fingerprint
 from whytransfer.core.processes import ALONE, Processes
 from whytransfer.core.stage import Execution
+from whytransfer.train.adam import adam
 from whytransfer.train.agreement import gather_all
 from whytransfer.train.checkpoint import Checkpoint, Checkpoints
 from whytransfer.train.config import Training
 from whytransfer.train.learner import Learner
 from whytransfer.train.log import TrainingLog
-from whytransfer.train.optimiser import optimiser
+from whytransfer.train.optimiser import sgd
 from whytransfer.train.running import set_statistics, statistics
 
 _NAMED_INDICES = 8
@@ -72,7 +73,9 @@ class TrainingState:
         if training.channels_last:
             model.to(memory_format=torch.channels_last)
         self.learner = cast(Learner, model)
-        self.optimiser = optimiser(model, training)
+        self.optimiser: torch.optim.Optimizer = (
+            adam(model, training.adam) if training.adam else sgd(model, training.sgd)
+        )
         self.log = TrainingLog(run.log, training.log_every_steps, run.processes.leads)
         alone = run.processes.size == 1
         self.gather: Callable[[Tensor], Tensor] = _itself if alone else gather_all
