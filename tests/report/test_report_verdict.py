@@ -55,6 +55,11 @@ def test_lower_is_better_turns_the_ranking():
     assert verdict.title == "random_init transfers best"
     assert "−10.3 points" in verdict.sentence
     assert "lower is better" in verdict.sentence
+    strip = strip_of(verdict)
+    assert strip and strip.rows[0].arm == "random_init"
+    for row in strip.rows[1:]:
+        assert row.low is not None and row.dot is not None and row.high is not None
+        assert 0 <= strip.zero < row.low < row.dot < row.high <= 100
 
 
 def test_an_interval_that_cannot_be_given_shows_nothing():
