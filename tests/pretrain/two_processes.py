@@ -9,6 +9,7 @@ import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 from whytransfer.core import plugins
 from whytransfer.core.processes import here
@@ -44,13 +45,13 @@ OTHERS = ("supervised", "exemplar_v1")
 
 def train(store: Path, data: Path, workers: int = 0, method: str = "moco_v2"):
     """Runs, or goes on with, the training whose result is compared; keeps its checkpoints."""
-    Store.drop_work = lambda self, fingerprint: None
     dataset = from_spec({"format": "imagefolder", "root": str(data)}, None, "test")
     known = plugins.find("method", method).Config.model_fields
     settings = {name: value for name, value in SETTINGS.items() if name in known}
     config = stage.resolve(method, settings, "test")
     execution = Execution(progress=False, device="cpu", workers=workers)
-    return stage.run(method, dataset, config, seed=0, store=Store(store), execution=execution)
+    with mock.patch.object(Store, "drop_work"):
+        return stage.run(method, dataset, config, seed=0, store=Store(store), execution=execution)
 
 
 @contextmanager

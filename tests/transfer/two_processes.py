@@ -10,6 +10,7 @@ import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import torch
 from tests.transfer import painted
@@ -121,15 +122,15 @@ def backbone_in(store: Store):
 
 def transfer(case: str, root: Path, data: Path, workers: int = 0):
     """Runs, or goes on with, one of the cases; keeps its checkpoints."""
-    Store.drop_work = lambda self, fingerprint: None
     task, settings = CASES[case]
     config = stage.resolve(task, settings, "test")
     execution = Execution(progress=False, device="cpu", workers=workers)
     store = Store(root / case)
-    return stage.run(
-        task, backbone_in(store), dataset(task, data), config, seed=0, store=store,
-        execution=execution,
-    )  # fmt: skip
+    with mock.patch.object(Store, "drop_work"):
+        return stage.run(
+            task, backbone_in(store), dataset(task, data), config, seed=0, store=store,
+            execution=execution,
+        )  # fmt: skip
 
 
 @contextmanager

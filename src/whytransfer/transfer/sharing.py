@@ -17,12 +17,14 @@ from whytransfer.transfer.task import TaskConfig
 
 ResultT = TypeVar("ResultT")
 
-GROUP_SIZE = "bn_group_size"
-"""What a field is called, in any part of a task's configuration, that sizes BatchNorm's groups."""
+GROUP_SIZES = ("bn_group_size", "padded_together")
+"""What fields are called, in any part of a task's configuration, that size groups of images: of
+BatchNorm, and of what is padded as one. A group lies within one process.
+"""
 
 
 def require_shares(where: str, config: TaskConfig, processes: Processes) -> None:
-    """Refuses a batch that the processes can't share equally, or not by whole groups of BatchNorm.
+    """Refuses a batch that the processes can't share equally, or not by whole groups of images.
 
     Statistics of the whole batch (a group size of ``None``) are synchronised, so they fit anyhow.
 
@@ -37,7 +39,7 @@ def require_shares(where: str, config: TaskConfig, processes: Processes) -> None
 
 def _group_sizes(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int | None]]:
     for name, value in values.items():
-        if name == GROUP_SIZE:
+        if name in GROUP_SIZES:
             yield prefix + name, value
         elif isinstance(value, Mapping):
             yield from _group_sizes(value, f"{prefix}{name}.")
