@@ -48,9 +48,10 @@ from whytransfer.transfer.parts.regions import BoxPredictor
 from whytransfer.transfer.parts.scenes import Scene, SceneBatch, collate
 from whytransfer.transfer.tasks.voc07_detection import DetectionTraining
 
-WARM_UP, BATCH, SIZE, NUM_CLASSES, NUM_OBJECTS = 2, 2, (320, 416), 20, 4
+WARM_UP, BATCH, SIZE, NUM_CLASSES, NUM_OBJECTS = 2, 2, (192, 256), 20, 4
 SIZES_PX, RATIOS = (32, 64, 128, 256, 512), (0.5, 1.0, 2.0)
-ANCHORS, CANDIDATES, PROPOSALS, REGIONS, POOLED = 256, 4000, 500, 64, 14
+ANCHORS, CANDIDATES, PROPOSALS, REGIONS, POOLED = 256, 2000, 300, 24, 14
+WIDTH = 32  # half of the usual, for a CPU
 CONFIG = {
     "proposals": {
         "sampled": ANCHORS, "candidates_train": CANDIDATES, "proposals_train": PROPOSALS,
@@ -103,7 +104,7 @@ def _batch() -> SceneBatch:
         squares = stream.integers(height // 16 * (width // 16) * 3, 256)
         grid = torch.from_numpy(squares.reshape(height // 16, width // 16, 3)).to(torch.uint8)
         image = grid.repeat_interleave(16, 0).repeat_interleave(16, 1)
-        low = torch.from_numpy(stream.uniform(2 * NUM_OBJECTS, 0, 200).reshape(-1, 2))
+        low = torch.from_numpy(stream.uniform(2 * NUM_OBJECTS, 0, 110).reshape(-1, 2))
         boxes = torch.cat([low, low + 30 + low.flip(0) * 0.4], dim=1).float()
         labels = torch.from_numpy(stream.integers(NUM_OBJECTS, NUM_CLASSES))
         scenes.append(Scene(image.contiguous(), boxes, labels, index, SIZE))
@@ -111,7 +112,7 @@ def _batch() -> SceneBatch:
 
 
 def _network(name: Any) -> Backbone:
-    return build(Architecture(name=name), Stream(0, "backbone"))
+    return build(Architecture(name=name, width=WIDTH), Stream(0, "backbone"))
 
 
 def _ours(name: str) -> C4Detector:
