@@ -199,4 +199,7 @@ def test_batches_that_processes_cannot_share_are_refused():
     with pytest.raises(InputError, match=message):
         require_shares("transfer x", resolve(task, settings, "test"), Processes(size=4))
     whole = resolve(*CASES["detection"], "test")
-    require_shares("transfer x", whole, Processes(size=4))  # synchronised
+    require_shares("transfer x", whole, Processes(size=2))  # synchronised
+    message = r"field detector\.padded_together: each of 4.*set detector\.padded_together=1"
+    with pytest.raises(InputError, match=message):
+        require_shares("transfer x", whole, Processes(size=4))
