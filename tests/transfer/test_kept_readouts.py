@@ -19,6 +19,7 @@ from tests.transfer.readouts import (
     transfer,
 )
 
+from whytransfer.backbone.features import Cache
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.errors import InputError
 from whytransfer.core.store import Store
@@ -26,7 +27,6 @@ from whytransfer.data.dataset import from_spec, subset
 from whytransfer.data.predictions import read_classifications
 from whytransfer.data.views import center_view
 from whytransfer.data.world import things
-from whytransfer.transfer.parts.features import Cache
 from whytransfer.transfer.parts.held_out import hold_out
 from whytransfer.transfer.task import Setting
 from whytransfer.transfer.tasks import knn_readout, lbfgs_readout, linear_readout, stage_readout

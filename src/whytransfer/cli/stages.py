@@ -108,12 +108,12 @@ def transfer(
 
 def diagnose(
     analysis: Annotated[str, typer.Argument(help="An analysis of `whytransfer ls`.")],
-    runs: Annotated[list[str], typer.Argument(help="Transfer artifacts: FOLDER or NAME=FOLDER.")],
+    runs: Annotated[list[str], typer.Argument(help="Artifacts or files: PATH or NAME=PATH.")],
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the analysis as field=value.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", help="The test images, for pictures.")
+        str | None, typer.Option("--data", help="The test images: for pictures, or to look at.")
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
@@ -122,7 +122,9 @@ def diagnose(
     import whytransfer.diagnose
     from whytransfer.diagnose.stage import read_finding
 
-    named = dict(_named(run) for run in runs)
+    named: dict[str, list[Path]] = {}
+    for name, path in map(_named, runs):
+        named.setdefault(name, []).append(path)
     artifact = whytransfer.diagnose.run(
         analysis, named, data, store=store, **_values(settings, None)
     )
@@ -134,9 +136,9 @@ def diagnose(
 
 
 def _named(run: str) -> tuple[str, Path]:
-    """Reads NAME=FOLDER; a folder alone is called by its own name."""
-    name, equals, folder = run.partition("=")
-    return (name, Path(folder)) if equals else (Path(run).name, Path(run))
+    """Reads NAME=PATH; a path alone is called by its own name."""
+    name, equals, path = run.partition("=")
+    return (name, Path(path)) if equals else (Path(run).name, Path(run))
 
 
 def _execution(workers: int, device: str, deterministic: bool) -> dict[str, Any]:

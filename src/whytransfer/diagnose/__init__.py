@@ -5,29 +5,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from whytransfer.core.store import Artifact
     from whytransfer.data.dataset import Dataset
+    from whytransfer.diagnose.stage import Subject
+
+    Run = str | Path | Artifact
 
 
 def run(
     analysis: str,
-    runs: Mapping[str, str | Path | Artifact],
+    runs: Mapping[str, Run | Sequence[Run]],
     data: str | Path | Dataset | None = None,
     *,
     store: str | Path = "runs",
     **settings: Any,
 ) -> Artifact:
-    """Answers an analysis' question about finished transfers, by the names given to them.
+    """Answers an analysis' question about finished runs, by the names given to them.
 
     >>> why = run("detection_errors", {"random": a, "moco": b})  # doctest: +SKIP
 
     Args:
         analysis: A name of ``whytransfer ls``, or a dotted path.
-        runs: Name → what :func:`whytransfer.transfer.run` gave, or the folder of such an artifact.
-        data: The dataset of the test images, for pictures.
+        runs: Name of an arm → what :func:`whytransfer.transfer.run` gave, or the folder of such an
+            artifact; of an analysis of backbones what :func:`whytransfer.pretrain.run` gave, or
+            anybody's checkpoint. Several where there are several seeds.
+        data: The dataset of the test images: for pictures, or for backbones to look at.
         store: The folder that holds all artifacts.
         settings: Fields of the analysis' ``Config``.
 
@@ -36,7 +41,7 @@ def run(
     """
     from pathlib import Path
 
-    from whytransfer.core.store import Store, open_artifact
+    from whytransfer.core.store import Artifact, Store
     from whytransfer.data.stage import open_reference
     from whytransfer.diagnose import stage
 
@@ -44,7 +49,21 @@ def run(
     config = stage.resolve(analysis, settings, f"diagnose {analysis}")
     subjects = []
     for name, given in runs.items():
-        artifact = open_artifact(Path(given)) if isinstance(given, str | Path) else given
-        subjects.append(stage.Subject(name, artifact.record.seed or 0, artifact))
+        for found in [given] if isinstance(given, str | Path | Artifact) else given:
+            subjects.append(_subject(name, found))
     dataset = None if data is None else open_reference(data, opened)
     return stage.run(analysis, subjects, dataset, config, store=opened)
+
+
+def _subject(arm: str, found: Run) -> Subject:
+    from pathlib import Path
+
+    from whytransfer.core.store import open_artifact
+    from whytransfer.diagnose.stage import Subject
+
+    if isinstance(found, str | Path):
+        path = Path(found)
+        if path.is_file():
+            return Subject(arm, 0, path)
+        found = open_artifact(path)
+    return Subject(arm, found.record.seed or 0, found)

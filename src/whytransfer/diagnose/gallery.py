@@ -3,6 +3,7 @@
 Nothing is drawn into a photograph; its boxes travel beside it and the report draws them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,12 +13,21 @@ from numpy.typing import NDArray
 
 from whytransfer.core.errors import InputError
 from whytransfer.core.records import Box, Picture
+from whytransfer.data.dataset import Dataset
 from whytransfer.diagnose.analysis import DetectionRun
 from whytransfer.ops.hoiem import CORRECT, TYPES, HoiemTypes
 
 _LONG_SIDE_PX = 360
 _LARGEST_UPSCALE = 3
 _JPEG_QUALITY = 88
+
+
+def test_images(data: Dataset | None) -> dict[str, Path]:
+    """Returns the file of each test image by its name; of no dataset, none."""
+    if data is None:
+        return {}
+    source = data.open("test")
+    return {source.name(index): source.path(index) for index in range(len(source))}
 
 
 @dataclass(frozen=True)
@@ -33,9 +43,11 @@ class Gallery:
 
     Attributes:
         folder: Where the JPEGs go; exists.
+        files: Name of an image → its file, where it is here.
     """
 
     folder: Path
+    files: Mapping[str, Path]
     _written: dict[int, _Photograph | None] = field(default_factory=dict)
 
     def detections(self, run: DetectionRun, types: HoiemTypes, limit: int) -> list[Picture]:
@@ -87,7 +99,7 @@ class Gallery:
 
     def _photograph(self, run: DetectionRun, image: int) -> _Photograph | None:
         if image not in self._written:
-            source = run.image_path(image)
+            source = self.files.get(run.truth.images[image])
             target = self.folder / f"image_{image:06d}.jpg"
             self._written[image] = None if source is None else _write(source, target)
         return self._written[image]

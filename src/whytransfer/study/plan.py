@@ -20,7 +20,7 @@ from whytransfer.data.dataset import Dataset, from_spec
 from whytransfer.data.make import configure
 from whytransfer.diagnose import stage as diagnose_stage
 from whytransfer.pretrain import stage as pretrain_stage
-from whytransfer.study.spec import ArmEntry, StudySpec, SupervisionEntry, TaskEntry
+from whytransfer.study.spec import AnalysisEntry, ArmEntry, StudySpec, SupervisionEntry, TaskEntry
 from whytransfer.transfer import selection
 from whytransfer.transfer import stage as transfer_stage
 from whytransfer.transfer.task import TaskConfig
@@ -268,16 +268,36 @@ class _Planner:
         entry = self.spec.analyses[name]
         where = f"study {self.spec.name}, analyses.{name}"
         config = diagnose_stage.resolve(entry.analysis, entry.config, where)
-        runs = self.transfers[entry.task]
+        runs = self._subjects(entry, where)
+        data = self._looked_at(entry, where)
         roles = {
             diagnose_stage.input_name(run.labels["arm"], run.labels["seed"]): run for run in runs
         }
         inputs = {role: run.step.fingerprint for role, run in roles.items()}
-        step = diagnose_stage.step_for(entry.analysis, config, inputs)
-        data = self.datasets[self.spec.tasks[entry.task].data]
+        step = diagnose_stage.step_for(entry.analysis, config, inputs, data.fingerprint)
         needs = {role: run.key for role, run in roles.items()}
-        labels = {"analysis": name, "task": entry.task}
+        labels = {"analysis": name, "task": entry.task or ""}
         return data.feed(Node(f"diagnose/{name}", step, needs, labels=labels))
+
+    def _subjects(self, entry: AnalysisEntry, where: str) -> list[Node]:
+        """Returns what an analysis reads: every arm's backbone, or its runs of a task."""
+        if diagnose_stage.kind_of(entry.analysis) == "backbones":
+            return list(self.backbones.values())
+        if entry.task is None:
+            raise InputError(
+                f"{where}.task", f"missing: {entry.analysis} reads the runs of a task",
+                f"one of {', '.join(self.spec.tasks)}",
+            )  # fmt: skip
+        return self.transfers[entry.task]
+
+    def _looked_at(self, entry: AnalysisEntry, where: str) -> _Data:
+        name = entry.data or (self.spec.tasks[entry.task].data if entry.task else None)
+        if name is None:
+            raise InputError(
+                f"{where}.data", "missing: nothing says which images are looked at",
+                f"one of {', '.join(self.spec.data)}",
+            )  # fmt: skip
+        return self.datasets[name]
 
 
 def _value(config: Any, path: str) -> Any:

@@ -17,6 +17,7 @@ tasks:
   detection: {task: voc07_detection, data: boxes, headline: AP}
 analyses:
   errors: {analysis: detection_errors, task: detection}
+  collapse: {analysis: invariance, data: world}
 
 A task may have a grid of settings, whose winner is chosen on held-out training images:
 ``grid: {training.sgd.lr: [0.01, 0.02, 0.04]}`` with ``validation: 0.1``.
@@ -143,10 +144,17 @@ class TaskEntry(Config):
 
 
 class AnalysisEntry(Config):
-    """One analysis of the runs of one task."""
+    """One analysis: of the runs of one task, or of the pretrained backbones of all arms.
+
+    Attributes:
+        task: Whose finished runs are read, and whose test images where ``data`` says no other. An
+            analysis of backbones needs none.
+        data: The images that the analysis looks at.
+    """
 
     analysis: str
-    task: str
+    task: str | None = None
+    data: str | None = None
     config: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -281,7 +289,10 @@ def _check_names(spec: StudySpec, where: str) -> None:
         known(f"tasks.{key}.data", task.data, list(spec.data))
         _plugin(known, f"tasks.{key}.task", "task", task.task)
     for key, analysis in spec.analyses.items():
-        known(f"analyses.{key}.task", analysis.task, list(spec.tasks))
+        if analysis.task:
+            known(f"analyses.{key}.task", analysis.task, list(spec.tasks))
+        if analysis.data:
+            known(f"analyses.{key}.data", analysis.data, list(spec.data))
         _plugin(known, f"analyses.{key}.analysis", "analysis", analysis.analysis)
     if problems:
         raise InputErrors(problems)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whytransfer.backbone import artifact as backbones
+from whytransfer.backbone.features import Cache
 from whytransfer.core import plugins
 from whytransfer.core.config import build, merge, to_plain
 from whytransfer.core.errors import InputError, TrainingError, nearest
@@ -36,7 +37,6 @@ from whytransfer.train.memory import smaller_batch, with_batch
 from whytransfer.train.running import agree_on_statistics
 from whytransfer.train.synchronised import synchronise
 from whytransfer.transfer.measure import draws
-from whytransfer.transfer.parts.features import Cache
 from whytransfer.transfer.selection import ROLE, Chosen
 from whytransfer.transfer.sharing import require_shares
 from whytransfer.transfer.task import DIVERGED, Setting, Task, TaskConfig, UntrainedConfig

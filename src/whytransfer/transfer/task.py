@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PositiveInt
 from torch import nn
 
+from whytransfer.backbone.features import Cache
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import Config
 from whytransfer.core.errors import InputError
@@ -28,7 +29,6 @@ from whytransfer.train.agreement import gatherer
 from whytransfer.train.config import Training
 from whytransfer.train.learner import Context
 from whytransfer.transfer.measure import Measure, metrics
-from whytransfer.transfer.parts.features import Cache
 
 PREDICTIONS = "predictions.json"
 """What the trained model says of every test image; classes stand there with the truth, and so do

@@ -20,17 +20,18 @@ from whytransfer.core.config import Config as BaseConfig
 from whytransfer.core.errors import InputError, nearest
 from whytransfer.core.records import Finding, Metric
 from whytransfer.core.streams import Stream
+from whytransfer.data.dataset import Dataset
 from whytransfer.diagnose.analysis import DetectionRun
 from whytransfer.diagnose.error_profile import ErrorProfile, ErrorRules, Floats, error_profile
 from whytransfer.diagnose.error_tables import Difference, figures, number, shares_of, tables
-from whytransfer.diagnose.gallery import Gallery
+from whytransfer.diagnose.gallery import Gallery, test_images
 from whytransfer.ops import hoiem, tide
 from whytransfer.ops.comparisons import bootstrap_p_value, fewest_draws, holm
 from whytransfer.ops.detections import Truth
 from whytransfer.ops.resampling import image_weights, percentile_interval
 
 QUESTION = "Which detection errors does each pretraining make, and which does it make less of?"
-NEEDS = ("detections",)
+NEEDS = "detections"
 
 _CAVEAT = (
     "dAP is what fixing one type of error alone would gain at IoU {foreground:g}; the gains don't"
@@ -73,8 +74,13 @@ class Config(BaseConfig):
     seed: int = 0
 
 
-def answer(runs: Sequence[DetectionRun], config: Config, workspace: Path) -> Finding:
+def answer(
+    runs: Sequence[DetectionRun], data: Dataset | None, config: Config, workspace: Path
+) -> Finding:
     """Types the errors of finished detectors and says where the pretrainings differ.
+
+    Args:
+        data: Where the test images are, for pictures.
 
     Raises:
         InputError: The runs were not tested on the same objects, one stands twice, the truth
@@ -101,7 +107,7 @@ def answer(runs: Sequence[DetectionRun], config: Config, workspace: Path) -> Fin
     else:
         sentence, headline = _costliest(profiles[reference], own_metrics)
     metrics = (*own_metrics, *(difference.metric for difference in differences))
-    gallery = Gallery(workspace)
+    gallery = Gallery(workspace, test_images(data))
     return Finding(
         analysis="detection_errors",
         question=QUESTION,
@@ -122,8 +128,6 @@ def answer(runs: Sequence[DetectionRun], config: Config, workspace: Path) -> Fin
 def _by_arm(runs: Sequence[DetectionRun]) -> dict[str, list[DetectionRun]]:
     """The runs of each arm in the order given, once they are known to be comparable."""
     where = "detection_errors"
-    if not runs:
-        raise InputError(where, "no runs given", "at least one finished detection transfer")
     first = runs[0].truth
     if not np.any(~(first.difficult | first.crowd)):
         raise InputError(where, "the truth holds no object that counts", "a test set with objects")

@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from whytransfer.backbone import features
 from whytransfer.backbone.model import Backbone
 from whytransfer.data.predictions import ClassPredictions, write_classifications
 from whytransfer.data.sample import Source, Split
-from whytransfer.transfer.parts import features
 from whytransfer.transfer.parts.readout import Unmoved
 from whytransfer.transfer.parts.readout_task import best, labels_of, require_classes
 from whytransfer.transfer.task import PREDICTIONS, Setting, Untrained, UntrainedConfig

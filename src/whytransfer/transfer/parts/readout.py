@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from whytransfer.backbone import features
 from whytransfer.backbone.model import Backbone
 from whytransfer.train.config import Sgd
 from whytransfer.train.learner import Context
-from whytransfer.transfer.parts import features
 
 
 class Unmoved:

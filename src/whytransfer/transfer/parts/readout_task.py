@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 from torch import Tensor
 
+from whytransfer.backbone import features
 from whytransfer.backbone.model import Backbone, Level
 from whytransfer.core.config import assumed
 from whytransfer.core.errors import InputError
@@ -26,7 +27,6 @@ from whytransfer.data.loader import EpochOrder, load
 from whytransfer.data.predictions import ClassPredictions, write_classifications
 from whytransfer.data.sample import Source, Split
 from whytransfer.data.views import Augmentation, CropFlip, apply_view, sample_view, view_stream
-from whytransfer.transfer.parts import features
 from whytransfer.transfer.parts.held_out import Choice, hold_out, write_choices
 from whytransfer.transfer.parts.readout import Head, HeadPlan, ReadoutBatch, Readouts, Unmoved
 from whytransfer.transfer.task import PREDICTIONS, Setting, TaskConfig, require_batch

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import Tensor
 
+from whytransfer.backbone import features as pooling
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import assumed
 from whytransfer.core.errors import InputError
@@ -41,7 +42,6 @@ from whytransfer.data.predictions import (
 from whytransfer.data.sample import Source, Split
 from whytransfer.transfer.measure import Measure, means, shares
 from whytransfer.transfer.parts import episodes as drawing
-from whytransfer.transfer.parts import features as pooling
 from whytransfer.transfer.parts.episode_heads import (
     FineTuned,
     Logistic,
@@ -68,7 +68,7 @@ _NORMAL_95 = 1.96
 
 
 class Features(pooling.Config):
-    """How an image is seen: see :class:`whytransfer.transfer.parts.features.Config`."""
+    """How an image is seen: see :class:`whytransfer.backbone.features.Config`."""
 
     view: pooling.View = assumed(
         pooling.Squashed(),

@@ -15,11 +15,11 @@ from typing import ClassVar
 
 from pydantic import PositiveFloat, PositiveInt
 
+from whytransfer.backbone import features
 from whytransfer.backbone.model import Backbone
 from whytransfer.data.predictions import ClassPredictions, read_classifications
 from whytransfer.train.config import Schedule, Sgd, Training
 from whytransfer.transfer.measure import Measure, shares
-from whytransfer.transfer.parts import features
 from whytransfer.transfer.parts.readout_task import GRID, ReadoutConfig, SgdReadout
 from whytransfer.transfer.task import PREDICTIONS, Setting
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from pydantic import PositiveFloat, PositiveInt
 
+from whytransfer.backbone import features
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import assumed
 from whytransfer.core.errors import InputError
 from whytransfer.data.predictions import read_classifications
 from whytransfer.train.config import Schedule, Sgd, Training
 from whytransfer.transfer.measure import Measure, shares
-from whytransfer.transfer.parts import features
 from whytransfer.transfer.parts.readout_task import GRID, ReadoutConfig, SgdReadout
 from whytransfer.transfer.task import PREDICTIONS, Setting
 

@@ -8,13 +8,7 @@ from hypothesis import strategies as st
 from tests.oracles import pooling
 
 from whytransfer.backbone.build import Architecture, build
-from whytransfer.core.errors import InputError
-from whytransfer.core.store import Store
-from whytransfer.core.streams import Stream
-from whytransfer.data.dataset import from_spec, limited
-from whytransfer.data.views import CropFlip, apply_view, center_view, sample_view, view_stream
-from whytransfer.data.world import things
-from whytransfer.transfer.parts.features import (
+from whytransfer.backbone.features import (
     Cache,
     Centre,
     Config,
@@ -23,6 +17,12 @@ from whytransfer.transfer.parts.features import (
     features,
     pool,
 )
+from whytransfer.core.errors import InputError
+from whytransfer.core.store import Store
+from whytransfer.core.streams import Stream
+from whytransfer.data.dataset import from_spec, limited
+from whytransfer.data.views import CropFlip, apply_view, center_view, sample_view, view_stream
+from whytransfer.data.world import things
 
 CENTRE = Centre(resize_px=36, crop_px=32)
 ALL = ("stem", "layer1", "layer2", "layer3", "layer4")
