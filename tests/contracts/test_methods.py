@@ -51,17 +51,22 @@ def _batch(method, step):
 
 
 def _train(method, num_steps, first_step=0, lr=0.02):
+    """The loss of each step."""
+    return [scalars["loss"] for scalars in _scalars(method, num_steps, first_step, lr)]
+
+
+def _scalars(method, num_steps, first_step=0, lr=0.02):
     trained = [p for p in method.parameters() if p.requires_grad]
     optimiser = torch.optim.SGD(trained, lr=lr)
-    losses = []
+    values = []
     for step in range(first_step, first_step + num_steps):
         scalars = method.loss(_batch(method, step), Context(step=step, seed=0, gather=lambda x: x))
         optimiser.zero_grad()
         scalars["loss"].backward()
         optimiser.step()
         method.after_step()
-        losses.append(scalars["loss"].item())
-    return losses
+        values.append({key: value.item() for key, value in scalars.items()})
+    return values
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -114,6 +119,14 @@ def test_learning_lowers_the_loss(name):
     # Beside the same number of steps without learning: a queue that fills changes the loss too.
     trained, idle = (_train(_method(name), 32, lr=lr) for lr in (0.02, 0.0))
     assert np.mean(trained[-4:]) < 0.9 * np.mean(idle[-4:])
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_trained_network_does_its_own_task_better_than_an_untrained_one(name):
+    trained, idle = (_scalars(_method(name), 64, lr=lr)[-16:] for lr in (0.05, 0.0))
+    for measure in {"accuracy", "batch_keys_found"} & set(trained[0]):
+        learnt, chance = (np.mean([step[measure] for step in run]) for run in (trained, idle))
+        assert learnt > chance + 0.05, measure
 
 
 @pytest.mark.parametrize("name", TRAINED)
