@@ -61,7 +61,7 @@ def example_study(folder: Path, seeds: tuple[int, ...] = (0,)) -> StudyResult:
             task("linear_readout", "top1", (15.2, 94.1, 33.4, 35.0), 1.4, seeds, 2000),
             task("voc07_detection", "AP", (9.4, 20.1, 19.7, 20.4), 1.1, seeds, 500),
         ),
-        findings=(detection_errors(folder),),
+        findings=(detection_errors(folder), levels()),
         curves=curves(seeds),
         provenance=provenance(),
         failures=(
@@ -156,6 +156,34 @@ def detection_errors(folder: Path) -> FindingResult:
     return FindingResult(
         name="detection_errors", task="voc07_detection", finding=finding, folder=folder
     )
+
+
+def levels() -> FindingResult:
+    """What is measured per level and along a number, of two seeds."""
+    rows = [
+        (arm, level, seed, 0.2 + 0.1 * i * (k + 1) + 0.03 * seed)
+        for i, arm in enumerate(ARMS)
+        for k, level in enumerate(("stem", "layer1", "layer2", "layer3", "layer4"))
+        for seed in (0, 1)
+    ]
+    collapse = tuple(
+        {"arm": a, "level": level, "seed": s, "value": v, "low": v - 0.1, "high": v + 0.1}
+        for a, level, s, v in rows
+    )
+    similarity = tuple(
+        {"arm": arm, "x": 10.0**k, "value": (1 + i) / (2 + k), "low": i / 9, "high": 1.0}
+        for i, arm in enumerate(ARMS)
+        for k in range(4)
+    )
+    finding = Finding(
+        analysis="invariance",
+        question="How far does pretraining collapse a category?",
+        answer="No difference shown to random_init at any level.",
+        headline=Metric(name="collapse, layer4", value=0.1, n=500, low=-0.2, high=0.4),
+        caveat="A collapsed category may still be told from others.",
+        figures={"collapse": collapse, "similarity_by_iteration": similarity},
+    )
+    return FindingResult(name="invariance", task="", finding=finding, folder=Path())
 
 
 def pictures(folder: Path) -> tuple[Picture, ...]:
@@ -260,7 +288,7 @@ def hostile_study(folder: Path) -> StudyResult:
     odd = study.provenance[0].model_copy(update={"folder": Path("caf\udce9") / HOSTILE})
     return study.model_copy(
         update={
-            "failures": (failure,), "caveats": (HOSTILE,), "findings": (found,),
+            "failures": (failure,), "caveats": (HOSTILE,), "findings": (found, *study.findings[1:]),
             "provenance": (odd, *study.provenance[1:]),
         }
     )  # fmt: skip

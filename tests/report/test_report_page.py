@@ -119,6 +119,7 @@ def test_charts_hold_the_numbers_and_the_pages_colours(page):
     }  # fmt: skip
     assert list(specs) == [
         "chart-result-1", "chart-result-2", "chart-finding-1-1", "chart-finding-1-2",
+        "chart-finding-2-1-stages", "chart-finding-2-1", "chart-finding-2-2",
         "chart-curve-1", "chart-curve-2", "chart-curve-3",
     ]  # fmt: skip
     charts = [json.loads(text) for text in page.scripts if text.startswith('{"$schema"')]
@@ -128,7 +129,12 @@ def test_charts_hold_the_numbers_and_the_pages_colours(page):
     assert "var(--type-1)" in json.dumps(charts[2])
     gains = charts[3]["encoding"]
     assert "yOffset" in gains and "stack" not in gains["x"], "AP gains are not stacked"
-    assert 300 < len(rows_of(charts[5])) <= 3 * 160
+    stages, levels, along = charts[4:7]
+    assert len(rows_of(stages)) == 4 * 5, "the mean of the seeds"
+    assert len(rows_of(levels)) == 4 * 5 * 2, "every seed for itself"
+    assert stages["layer"][0]["encoding"]["x"]["sort"][0] == "stem", "from the image on"
+    assert [layer["mark"]["type"] for layer in along["layer"]] == ["area", "line", "point"]
+    assert 300 < len(rows_of(charts[8])) <= 3 * 160
 
 
 def rows_of(chart: dict) -> list[dict]:

@@ -11,8 +11,8 @@ from whytransfer.core.store import write_text
 from whytransfer.report import figures, vega
 from whytransfer.report.choices import choice_table
 from whytransfer.report.content import FindingResult, StudyResult, TaskResult
-from whytransfer.report.error_charts import finding_charts
 from whytransfer.report.figures import Chart
+from whytransfer.report.finding_charts import finding_charts
 from whytransfer.report.gallery import Gallery, gallery_of, role_class
 from whytransfer.report.provenance import stages_of
 from whytransfer.report.strip import Strip, strip_of

@@ -2,8 +2,12 @@
 
     arm, type, share   stacked bars: what the detections of each arm are
     arm, type, dap     bars side by side, because AP gains of single repairs do not add up
+    arm, level, value  dots per level of the backbone; the first such figure of a finding also
+                       colours a diagram of the stages
+    arm, x, value      lines over a number; the figure's name says what it is
 
-A figure of other columns stays a table; the numbers of every figure stand in one anyway.
+The last two may have ``low`` and ``high``, an interval, and ``seed``: then every seed is drawn. A
+figure of other columns stays a table; the numbers of every figure stand in one anyway.
 """
 
 import math
@@ -22,6 +26,7 @@ from whytransfer.report.figures import (
     tip,
     words,
 )
+from whytransfer.report.level_charts import level_dots, lines, stage_diagram
 
 _LABELLED_SHARE = 0.07
 """A segment narrower than this has no room for its number; the tooltip has it."""
@@ -33,13 +38,21 @@ def finding_charts(
     figures: Mapping[str, Sequence[Row]], arms: Sequence[str], prefix: str
 ) -> list[Chart]:
     """Draws every figure of a finding whose columns have a known form."""
-    drawn = []
+    drawn: list[Chart] = []
+    has_diagram = False
     for number, (name, rows) in enumerate(figures.items(), start=1):
         columns, chart_id = {column for row in rows for column in row}, f"{prefix}-{number}"
         if {"arm", "type", "share"} <= columns:
             drawn.append(_share_bars(name, _seed_means(rows, "share"), arms, chart_id))
         elif {"arm", "type", "dap"} <= columns:
             drawn.append(_gain_bars(name, _seed_means(rows, "dap"), arms, chart_id))
+        elif {"arm", "level", "value"} <= columns:
+            if not has_diagram:
+                drawn.append(stage_diagram(name, rows, arms, f"{chart_id}-stages"))
+            has_diagram = True
+            drawn.append(level_dots(name, rows, arms, chart_id))
+        elif {"arm", "x", "value"} <= columns:
+            drawn.append(lines(name, rows, arms, chart_id))
     return drawn
 
 
