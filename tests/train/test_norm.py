@@ -6,7 +6,7 @@ import torch
 from tests.oracles import grouped_batch_norm
 from torch import nn
 
-from whytransfer.train import norm
+from whytransfer.train import norm, running
 from whytransfer.train.norm import GroupedBatchNorm2d, convert_groups, regions_of
 
 
@@ -43,6 +43,34 @@ def test_equals_plain_loops_in_values_statistics_and_gradients(group_size, memor
     for ours, theirs in zip(found, gradients, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-11)
     assert out.is_contiguous(memory_format=memory)
+
+
+def test_running_statistics_may_be_of_the_first_group_alone():
+    mean, first = _layer(2), _layer(2)
+    first.running = "first"
+    images = _numbers(3, 8, 3, 2, 5) * 2 + 1
+    assert torch.equal(mean(images), first(images))
+    _, means, variances = grouped_batch_norm.forward(images.numpy(), [1] * 3, [0] * 3, 2, 1e-5)
+    np.testing.assert_allclose(first.running_mean.numpy(), 0.1 * means[0], atol=1e-12)
+    np.testing.assert_allclose(first.running_var.numpy(), 0.9 + 0.1 * variances[0], atol=1e-12)
+    assert not torch.allclose(mean.running_mean, first.running_mean)
+
+
+def test_several_processes_have_together_what_one_would_have():
+    """Four groups in one process, two in each of two: both kinds of layer in one network."""
+    images = _numbers(3, 8, 3, 2, 5)
+
+    def network():
+        return nn.ModuleList([GroupedBatchNorm2d(3, 2, running=r) for r in ("mean", "first")])
+
+    one, parts = network().double(), [network().double() for _ in range(2)]
+    for net, seen in ((one, images), (parts[0], images[:4]), (parts[1], images[4:])):
+        for layer in net:
+            layer(seen)
+    everyone = torch.stack([running.statistics(part) for part in parts])
+    found = running.together(one, everyone)
+    torch.testing.assert_close(found, running.statistics(one), rtol=0, atol=1e-12)
+    assert not torch.allclose(everyone.mean(0), running.statistics(one))
 
 
 def test_statistics_stay_within_a_group():

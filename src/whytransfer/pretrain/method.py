@@ -21,6 +21,7 @@ from whytransfer.data.device_views import Photometry
 from whytransfer.data.views import Augmentation
 from whytransfer.train.config import Training
 from whytransfer.train.loop import Context
+from whytransfer.train.norm import Running
 
 
 class MethodConfig(Config):
@@ -35,6 +36,8 @@ class TrainedConfig(MethodConfig):
 
     Attributes:
         bn_group_size: Images that share BatchNorm statistics; ``None`` means the whole batch.
+        bn_running: What BatchNorm's running statistics move towards: the ``mean`` over a batch's
+            groups, or the ``first`` group's, as the reference's checkpoint has them.
         limit: Train on that many images only, for a smoke run.
         applier: What applies the photometry of views: the ``cpu``, or the ``device`` that trains,
             which is then sent crops. They agree within 2/255. ``auto``: the device where it is a
@@ -50,6 +53,7 @@ class TrainedConfig(MethodConfig):
     bn_group_size: int | None = assumed(
         32, "the reference trains 256 images on 8 GPUs with BatchNorm per GPU", ge=2
     )
+    bn_running: Running = "mean"
     limit: int | None = None
     applier: Literal["auto", "cpu", "device"] = "auto"
     unreadable: Literal["error", "skip"] = "error"

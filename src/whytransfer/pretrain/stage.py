@@ -341,7 +341,7 @@ def _model(step: Step, config: MethodConfig, setting: Setting) -> Method:
     stream = setting.stream("backbone")
     backbone = build_backbone(config.architecture, stream, config.preprocessing)
     if isinstance(config, TrainedConfig):
-        convert_groups(backbone, config.bn_group_size)
+        convert_groups(backbone, config.bn_group_size, config.bn_running)
     method: Method = plugins.find("method", step.plugin).Method(config, backbone, setting)
     return method
 

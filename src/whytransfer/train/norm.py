@@ -8,25 +8,29 @@ the whole batch a query and its key would share them, and so give each other awa
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+Running = Literal["mean", "first"]
+"""What running statistics move towards: the mean over a batch's groups, or its first group's."""
+
 
 class GroupedBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm over groups of ``group_size`` consecutive images; in eval mode plain BatchNorm.
 
     The state dict is that of ``nn.BatchNorm2d``. The running statistics move towards the mean
-    over the groups, of their means and of their unbiased variances.
+    over the groups, of their means and of their unbiased variances; or towards the first group's.
 
     Args:
         num_features: Channels of the input.
         group_size: Images per group; a batch in training must be a multiple of it.
         eps: Added to the variance.
         momentum: Weight of the newest statistics in the running ones.
+        running: Of which groups the running statistics are.
 
     Attributes:
         region_counts: Rows of the input that belong to each image; ``None`` means one, the image
@@ -34,8 +38,8 @@ class GroupedBatchNorm2d(nn.BatchNorm2d):
 
     Source: He et al. 2020, section 3.3 (shuffling BN); moco main_moco.py @132aea9, where a group
         is the batch of one GPU.
-    Differs: The reference's checkpoint holds the running statistics of one process's groups only;
-        the mean over the groups has the same expectation and less noise.
+    Differs: The reference's checkpoint holds the running statistics of one process's groups only,
+        which is ``first``; the mean over the groups has the same expectation and less noise.
     """
 
     num_features: int
@@ -45,10 +49,15 @@ class GroupedBatchNorm2d(nn.BatchNorm2d):
     num_batches_tracked: Tensor
 
     def __init__(
-        self, num_features: int, group_size: int, eps: float = 1e-5, momentum: float = 0.1
+        self,
+        num_features: int,
+        group_size: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        running: Running = "mean",
     ) -> None:
         super().__init__(num_features, eps=eps, momentum=momentum)
-        self.group_size = group_size
+        self.group_size, self.running = group_size, running
         self.region_counts: tuple[int, ...] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
@@ -71,7 +80,7 @@ class GroupedBatchNorm2d(nn.BatchNorm2d):
         normalise = split_and_cat if plain else _in_slices
         normalised = normalise(input, self.weight, self.bias, statistics, rows, self.eps)
         with torch.no_grad():
-            means, variances = statistics.mean(1)
+            means, variances = statistics[:, 0] if self.running == "first" else statistics.mean(1)
             self.running_mean.lerp_(means, self.momentum)
             self.running_var.lerp_(variances, self.momentum)
             self.num_batches_tracked.add_(1)
@@ -196,27 +205,28 @@ def _plus(total: Tensor | None, part: Tensor | None) -> Tensor | None:
     return part if total is None or part is None else total + part
 
 
-def convert_groups(module: nn.Module, group_size: int | None) -> None:
+def convert_groups(module: nn.Module, group_size: int | None, running: Running = "mean") -> None:
     """Replaces every BatchNorm2d inside a module, in place, keeping its parameters and buffers.
 
     Args:
         module: Whose BatchNorm layers are replaced; it can't be one itself.
         group_size: Images per group; ``None`` makes them plain BatchNorm over the whole batch.
+        running: Of which groups the running statistics are.
     """
     for name, child in module.named_children():
         if type(child) in (nn.BatchNorm2d, GroupedBatchNorm2d):
-            setattr(module, name, _converted(child, group_size))  # type: ignore[arg-type]
+            setattr(module, name, _converted(child, group_size, running))  # type: ignore[arg-type]
         else:
-            convert_groups(child, group_size)
+            convert_groups(child, group_size, running)
 
 
-def _converted(norm: nn.BatchNorm2d, group_size: int | None) -> nn.BatchNorm2d:
+def _converted(norm: nn.BatchNorm2d, group_size: int | None, running: Running) -> nn.BatchNorm2d:
     if norm.momentum is None or not norm.affine or not norm.track_running_stats:
         raise ValueError(f"grouping needs an affine BatchNorm with running statistics, not {norm}")
     converted = (
         nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum)
         if group_size is None
-        else GroupedBatchNorm2d(norm.num_features, group_size, norm.eps, norm.momentum)
+        else GroupedBatchNorm2d(norm.num_features, group_size, norm.eps, norm.momentum, running)
     )
     converted.weight, converted.bias = norm.weight, norm.bias
     converted.running_mean, converted.running_var = norm.running_mean, norm.running_var

@@ -22,7 +22,12 @@ from whytransfer.train.config import Training
 from whytransfer.train.learner import Learner
 from whytransfer.train.log import TrainingLog
 from whytransfer.train.optimiser import optimiser
-from whytransfer.train.running import agree_on_statistics, set_statistics, statistics
+from whytransfer.train.running import (
+    agree_on_statistics,
+    set_statistics,
+    statistics,
+    together,
+)
 from whytransfer.train.weight_average import WeightAverage
 
 _NAMED_IMAGES = 4
@@ -61,7 +66,7 @@ class TrainingState:
     """Model, optimiser, log and position of one run: what a checkpoint holds.
 
     Of several processes the first writes it; all read it. Each has running statistics of its own:
-    the checkpoint's model holds their mean, and beside it stands what each had.
+    the checkpoint's model holds what one process would have, and beside it stands what each had.
 
     Args:
         model: A learner.
@@ -132,7 +137,7 @@ class TrainingState:
             self._last_good = self._write(step, {})
             return
         everyone = self.gather(statistics(self._model))
-        set_statistics(self._model, everyone.mean(0))
+        set_statistics(self._model, together(self._model, everyone))
         more = {"statistics": everyone}
         self._last_good = self._processes.share(lambda: self._write(step, more))
         set_statistics(self._model, everyone[self._processes.rank])
