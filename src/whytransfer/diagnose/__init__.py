@@ -20,6 +20,7 @@ def run(
     runs: Mapping[str, Run | Sequence[Run]],
     data: str | Path | Dataset | None = None,
     *,
+    against: str | Path | Dataset | None = None,
     store: str | Path = "runs",
     **settings: Any,
 ) -> Artifact:
@@ -31,8 +32,11 @@ def run(
         analysis: A name of ``whytransfer ls``, or a dotted path.
         runs: Name of an arm → what :func:`whytransfer.transfer.run` gave, or the folder of such an
             artifact; of an analysis of backbones what :func:`whytransfer.pretrain.run` gave, or
-            anybody's checkpoint. Several where there are several seeds.
+            anybody's checkpoint. Several where there are several seeds. Of an analysis that needs
+            further runs, these are called ``ARM:VARIANT``.
         data: The dataset of the test images: for pictures, or for backbones to look at.
+        against: What the arms were pretrained on, for an analysis that reads it; it alone will do
+            for one that needs no runs.
         store: The folder that holds all artifacts.
         settings: Fields of the analysis' ``Config``.
 
@@ -41,21 +45,31 @@ def run(
     """
     from pathlib import Path
 
+    from whytransfer.core.errors import InputError
     from whytransfer.core.store import Artifact, Store
     from whytransfer.data.stage import open_reference
     from whytransfer.diagnose import stage
 
     opened = Store(store)
     config = stage.resolve(analysis, settings, f"diagnose {analysis}")
+    where = f"diagnose {analysis}"
+    if against is not None and not stage.reads_pretraining(analysis):
+        raise InputError(where, "against is given", "none: it reads no pretraining data")
+    seen = None if against is None else (open_reference(against, opened),)
+    named = {variant.name for variant in stage.variants_of(analysis, config)}
     subjects = []
     for name, given in runs.items():
+        arm, _, variant = name.rpartition(":")
+        called = (arm, variant) if arm and variant in named else (name, "")
         for found in [given] if isinstance(given, str | Path | Artifact) else given:
-            subjects.append(_subject(name, found))
+            subjects.append(_subject(*called, found, seen))
+    if seen and not subjects:
+        subjects.append(stage.Subject("pretraining", 0, None, against=seen))
     dataset = None if data is None else open_reference(data, opened)
     return stage.run(analysis, subjects, dataset, config, store=opened)
 
 
-def _subject(arm: str, found: Run) -> Subject:
+def _subject(arm: str, variant: str, found: Run, against: tuple[Dataset, ...] | None) -> Subject:
     from pathlib import Path
 
     from whytransfer.core.store import open_artifact
@@ -64,6 +78,6 @@ def _subject(arm: str, found: Run) -> Subject:
     if isinstance(found, str | Path):
         path = Path(found)
         if path.is_file():
-            return Subject(arm, 0, path)
+            return Subject(arm, 0, path, variant, against)
         found = open_artifact(path)
-    return Subject(arm, found.record.seed or 0, found)
+    return Subject(arm, found.record.seed or 0, found, variant, against)
