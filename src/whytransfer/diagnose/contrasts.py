@@ -194,7 +194,7 @@ def score(
     """Scores runs that were tested on the same images; a part is the name of a variant.
 
     Args:
-        runs: From :func:`tested_alike`.
+        runs: From :func:`on_same_images`.
         weights: (B, I) how often each image counts in each draw.
         precision: Which AP, of detections; guesses have ``top1``.
     """
@@ -231,7 +231,7 @@ def scorer(
     return lambda weights: summary(average_precision(matches, weights, metric=run.rule))[precision]
 
 
-def tested_alike(
+def on_same_images(
     runs: Sequence[DetectionRun | ClassRun], where: str
 ) -> Sequence[DetectionRun | ClassRun]:
     """Returns the runs, once it is known that their scores can be compared.
@@ -270,6 +270,11 @@ def same_truth(first: Truth, second: Truth) -> bool:
     return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in names)
 
 
+def images_of(run: DetectionRun | ClassRun) -> tuple[str, ...]:
+    """Returns the names of the test images."""
+    return run.truth.images if isinstance(run, DetectionRun) else run.images
+
+
 def arms_of(runs: Iterable[DetectionRun | ClassRun]) -> list[str]:
     """Lists the arms in the order in which they come."""
     return list(dict.fromkeys(run.arm for run in runs))
@@ -294,13 +299,16 @@ def reference_of(arms: Sequence[str], wanted: str | None, where: str) -> str:
 
 
 def require_variants(
-    runs: Sequence[DetectionRun | ClassRun], names: Sequence[str], except_for: str, where: str
+    runs: Sequence[DetectionRun | ClassRun],
+    names: Sequence[str],
+    except_for: str | None,
+    where: str,
 ) -> None:
     """Checks that every run has its variants.
 
     Args:
         names: What each needs; ``""`` is the run itself.
-        except_for: The arm of which there need be none.
+        except_for: The arm of which there need be none but itself.
 
     Raises:
         InputError: Names all that are missing.

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from whytransfer.core import plugins
 from whytransfer.core.config import merge, to_plain
-from whytransfer.core.errors import InputError
+from whytransfer.core.errors import InputError, nearest
 from whytransfer.core.stage import Step
 from whytransfer.core.store import Store
 from whytransfer.data import stage as data_stage
@@ -288,6 +288,11 @@ class _Planner:
         data = self._looked_at(entry, where)
         roles = {diagnose_stage.input_name(n.labels["arm"], n.labels["seed"]): n for n in runs}
         for variant in diagnose_stage.variants_of(entry.analysis, config):
+            if unknown := next((a for a in variant.except_for if a not in self.spec.arms), None):
+                raise InputError(
+                    f"{where}.config", f"no arm is called {unknown!r}",
+                    f"one of {', '.join(self.spec.arms)}", nearest(unknown, self.spec.arms),
+                )  # fmt: skip
             for run in runs:
                 arm, seed = run.labels["arm"], run.labels["seed"]
                 if arm not in variant.except_for:
