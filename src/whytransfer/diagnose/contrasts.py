@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from whytransfer.core.errors import InputError, nearest
 from whytransfer.core.records import Metric, Table
 from whytransfer.core.streams import Stream
-from whytransfer.diagnose.analysis import ClassRun, DetectionRun
+from whytransfer.diagnose.analysis import ClassRun, DetectionRun, ExposedRun
 from whytransfer.ops.average_precision import average_precision, coco_matches, summary, voc_matches
 from whytransfer.ops.comparisons import fewest_draws, holm
 from whytransfer.ops.detections import Truth
@@ -357,3 +357,14 @@ def seed_table(contrasts: Sequence[Contrast], unit: str) -> Table:
 def number(value: float) -> float | None:
     """Returns a plain number, ``None`` where it is undefined (NaN)."""
     return None if math.isnan(value) else value
+
+
+def detections_of(runs: Iterable[ExposedRun]) -> list[DetectionRun]:
+    """Returns those runs that detect as such."""
+    return [
+        DetectionRun(
+            run.arm, run.seed, run.fingerprint, run.truth, run.detections, run.variant, run.rule
+        )
+        for run in runs
+        if run.truth is not None and run.detections is not None
+    ]
