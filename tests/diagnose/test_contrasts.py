@@ -128,3 +128,13 @@ def test_every_missing_run_is_named():
     ]
     with pytest.raises(InputError, match="2 runs are missing: a/seed1 x, a/seed2 itself; expected"):
         require_variants(runs, ["", "x"], "b", "somewhere")
+
+
+def test_on_200_nulls_differences_of_differences_cover_too():
+    rates = {(arm, part): 0.5 + 0.1 * (arm == "a") for arm in "ab" for part in ("x", "y")}
+    terms = Term(1, "a", "x"), Term(-1, "b", "x"), Term(-1, "a", "y"), Term(1, "b", "y")
+    covered = 0
+    for draw in range(200):
+        found = contrast(class_runs(rates, 150, (0, 1, 2), draw, 0.02), *terms).certainty
+        covered += found.low <= 0 <= found.high
+    assert covered >= 183

@@ -19,7 +19,13 @@ from whytransfer.core.errors import InputError, nearest
 from whytransfer.core.records import Metric, Table
 from whytransfer.core.streams import Stream
 from whytransfer.diagnose.analysis import ClassRun, DetectionRun, ExposedRun
-from whytransfer.ops.average_precision import average_precision, coco_matches, summary, voc_matches
+from whytransfer.ops.average_precision import (
+    Matches,
+    average_precision,
+    coco_matches,
+    summary,
+    voc_matches,
+)
 from whytransfer.ops.comparisons import fewest_draws, holm
 from whytransfer.ops.detections import Truth
 from whytransfer.ops.resampling import image_weights
@@ -226,9 +232,28 @@ def scorer(
             return share
 
         return top1
-    match = coco_matches if run.rule == "coco101" else voc_matches
-    matches = match(run.detections, run.truth)
+    matches = _matches(run)
     return lambda weights: summary(average_precision(matches, weights, metric=run.rule))[precision]
+
+
+def class_scorer(run: DetectionRun, precision: Precision) -> Callable[[Weights | None], Floats]:
+    """As :func:`scorer`, class by class: (B, C), NaN for a class without an object that counts."""
+    matches = _matches(run)
+
+    def per_class(weights: Weights | None) -> Floats:
+        found = 100.0 * average_precision(matches, weights, metric=run.rule)
+        return found.mean(axis=-1) if precision == "AP" else found[..., _THRESHOLD[precision]]
+
+    return per_class
+
+
+_THRESHOLD: Mapping[Precision, int] = {"AP50": 0, "AP75": 5}
+"""Which of the overlaps .50, .55, ..., .95 they are."""
+
+
+def _matches(run: DetectionRun) -> Matches:
+    match = coco_matches if run.rule == "coco101" else voc_matches
+    return match(run.detections, run.truth)
 
 
 def on_same_images(
