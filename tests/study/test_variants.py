@@ -85,7 +85,7 @@ def test_every_variant_is_a_backbone_and_a_transfer_of_every_arm_but_the_referen
     asked = found["diagnose/levels"]
     assert {role for role in asked.needs if role != "data"} == {
         *(f"{arm}/seed{seed}" for arm in ("random_init", "labels") for seed in (3, 4)),
-        *(f"labels/seed{seed}/{name}" for seed in (3, 4) for name in KEYS),
+        *(f"labels/seed{seed}:{name}" for seed in (3, 4) for name in KEYS),
     }
 
 
@@ -101,7 +101,7 @@ def test_what_another_node_is_already_is_not_run_twice(tmp_path):
     found, _ = planned(tmp_path, change)
     assert [n.key for n in found.nodes if "/again/" in n.key] == []
     name = "up_to_layer2_matched"
-    role = f"labels/seed3/{name}"
+    role = f"labels/seed3:{name}"
     assert found["diagnose/again"].needs[role] == f"variant/levels/{name}/labels/seed3"
     # Of another task the backbones are the same ones, the transfers are not.
     third = [n.key for n in found.nodes if "/third/" in n.key]
@@ -211,6 +211,16 @@ def test_the_study_answers_and_has_nothing_left_to_do(study):
     finding = read_finding(found["diagnose/levels"].step.find(store))
     assert finding.analysis == "stage_transplant" and finding.headline.n == 8
     assert len(finding.tables[0].rows) == 2
+    # The differences are those of the records' own scores.
+    whole, *cut = (
+        found[key].step.find(store).record["AP"].value
+        for key in (
+            "transfer/detection/labels/seed3",
+            *(f"variant/levels/{name}/labels/seed3" for name in KEYS),
+        )
+    )
+    losses = [row["difference"] for row in finding.tables[0].rows]
+    assert losses == pytest.approx([ap - whole for ap in cut], abs=1e-9)
     assert not found.missing(store)
     again, _ = planned(store.root.parent)
     assert not again.missing(store)

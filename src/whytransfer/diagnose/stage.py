@@ -42,7 +42,7 @@ PREDICTIONS, TRUTH = "predictions.json", "truth.json"
 
 _NEEDING_DATA: tuple[Kind, ...] = ("backbones", "fine_tuned")
 _LOOKING_AT_DATA: tuple[Kind, ...] = (*_NEEDING_DATA, "exposed")
-_ROLE = re.compile(r"(.*)/seed(-?\d+)(?:/(.+))?")
+_ROLE = re.compile(r"(.*)/seed(-?\d+)(?::([^/:]+))?")
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def step_for(
 
 def input_name(arm: str, seed: int, variant: str = "") -> str:
     """Names a run among the inputs of an analysis."""
-    return f"{arm}/seed{seed}" + (f"/{variant}" if variant else "")
+    return f"{arm}/seed{seed}" + (f":{variant}" if variant else "")
 
 
 def read_input_name(name: str) -> tuple[str, int, str]:
