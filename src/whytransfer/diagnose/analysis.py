@@ -65,6 +65,24 @@ class Variant:
             raise ValueError(f"variant {self.name}: length must be above 0, not {self.length}")
 
 
+def name_of_length(length: float) -> str:
+    """Names the variant that is so long as that many of the study's own runs, which has no name.
+
+    >>> name_of_length(0.5), name_of_length(1.0)
+    ('length_0.5', '')
+    """
+    return "" if length == 1.0 else f"length_{length:g}"
+
+
+def of_lengths(lengths: Sequence[float]) -> list[Variant]:
+    """Lists the complete runs of other lengths than the study's own, for ``variants``.
+
+    Analyses that ask for the same lengths share the runs.
+    """
+    found = ((name_of_length(length), length) for length in lengths)
+    return [Variant(name, length=length) for name, length in found if name]
+
+
 @dataclass(frozen=True)
 class DetectionRun:
     """The predictions of one fine-tuned detector, with the truth they are held against.

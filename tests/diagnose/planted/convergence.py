@@ -5,7 +5,8 @@ from pathlib import Path
 
 from tests.diagnose.simulated import class_runs
 
-from whytransfer.diagnose.analyses.convergence import Config, name_of
+from whytransfer.diagnose.analyses.convergence import Config
+from whytransfer.diagnose.analysis import name_of_length
 
 CONFIG = Config()
 
@@ -16,7 +17,10 @@ def rates(arm, reference):
     return {
         key: rate
         for length, own, its in pairs
-        for key, rate in ((("a", name_of(length)), own), (("random_init", name_of(length)), its))
+        for key, rate in (
+            (("a", name_of_length(length)), own),
+            (("random_init", name_of_length(length)), its),
+        )
     }
 
 
@@ -27,5 +31,5 @@ def cause(folder: Path):
 
 def null(folder: Path):
     """The same, in which nothing is: both arms make the same guesses at every length."""
-    runs = class_runs({("a", name_of(length)): 0.6 for length in CONFIG.lengths})
+    runs = class_runs({("a", name_of_length(length)): 0.6 for length in CONFIG.lengths})
     return runs + [replace(run, arm="random_init") for run in runs], None, CONFIG

@@ -19,7 +19,13 @@ from whytransfer.core.config import Config as BaseConfig
 from whytransfer.core.records import Finding, Table
 from whytransfer.core.streams import Stream
 from whytransfer.data.dataset import Dataset
-from whytransfer.diagnose.analysis import ClassRun, DetectionRun, Variant
+from whytransfer.diagnose.analysis import (
+    ClassRun,
+    DetectionRun,
+    Variant,
+    name_of_length,
+    of_lengths,
+)
 from whytransfer.diagnose.contrasts import (
     COLUMNS,
     Contrast,
@@ -81,17 +87,7 @@ class Config(BaseConfig):
 
 def variants(config: Config) -> list[Variant]:
     """Lists the runs of other lengths than the study's own, such as ``length_0.5``."""
-    found = [(name_of(length), length) for length in config.lengths]
-    return [Variant(name, length=length) for name, length in found if name]
-
-
-def name_of(length: float) -> str:
-    """Names the variant of a length; the study's own run has no name.
-
-    >>> name_of(0.5), name_of(1.0)
-    ('length_0.5', '')
-    """
-    return "" if length == 1.0 else f"length_{length:g}"
+    return of_lengths(config.lengths)
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ def answer(
         InputError: A run is missing (all are named), the runs were not tested on the same images,
             or the reference is not among the arms.
     """
-    names = [name_of(length) for length in config.lengths]
+    names = [name_of_length(length) for length in config.lengths]
     wanted = [run for run in runs if run.variant in names]
     arms = arms_of(wanted or runs)
     reference = reference_of(arms, config.reference, _WHERE)
@@ -152,7 +148,7 @@ def _courses(
     """Measures all gaps and their shrinkage, corrected as one family."""
 
     def gap(arm: str, length: float, sign: float = 1.0) -> tuple[Term, Term]:
-        part = name_of(length)
+        part = name_of_length(length)
         return Term(sign, arm, part), Term(-sign, reference, part)
 
     found = []
@@ -221,7 +217,7 @@ def _figures(
     scores: Scores, arms: Sequence[str], courses: Sequence[_Course], lengths: Sequence[float]
 ) -> dict[str, tuple[Row, ...]]:
     own = [
-        _point(arm, length, scores.contrast(arm, Term(1, arm, name_of(length))))
+        _point(arm, length, scores.contrast(arm, Term(1, arm, name_of_length(length))))
         for arm in arms
         for length in lengths
     ]
