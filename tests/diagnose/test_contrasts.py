@@ -86,7 +86,7 @@ def test_below_three_seeds_the_interval_is_of_these_models():
 def test_a_family_is_corrected_together_and_the_largest_shown_one_is_chosen():
     rates = {("ref", ""): 0.5, ("a", ""): 0.5, ("b", ""): 0.7, ("c", ""): 0.9}
     runs = class_runs(rates)
-    weights = weights_for(Stream(0, "test"), 400, 200, 3)
+    weights = weights_for(Stream(0, "test"), len(runs[0].images), 200, 3)
     scores = score(runs, weights, "AP")
     found = family([scores.contrast(arm, Term(1, arm), Term(-1, "ref")) for arm in "abc"])
     assert [c.shown for c in found] == [False, True, True]
