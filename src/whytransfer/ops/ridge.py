@@ -1,0 +1,133 @@
+"""Ridge regression with the penalty chosen by generalised cross-validation.
+
+Letters in shapes: N training images, M test images, D features, T target columns, P penalties.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """A linear function of standardised features.
+
+    Attributes:
+        mean, deviation: (D,) of the training features; a constant feature has deviation 1.
+        weights: (D, T).
+        intercept: (T,).
+        penalty: The chosen one, in units of the mean eigenvalue.
+        at_edge: It is the smallest or largest that was tried.
+    """
+
+    mean: Floats
+    deviation: Floats
+    weights: Floats
+    intercept: Floats
+    penalty: float
+    at_edge: bool
+
+    def predict(self, features_MD: Floats) -> Floats:
+        """Returns the predictions (M, T)."""
+        standard = (features_MD - self.mean) / self.deviation
+        return np.asarray(standard @ self.weights + self.intercept)
+
+
+@dataclass(frozen=True)
+class Decomposed:
+    """Training features, standardised and decomposed once for all targets.
+
+    Attributes:
+        left: (N, R) left singular vectors.
+        values: (R,) singular values above rounding.
+        right: (R, D) right singular vectors.
+    """
+
+    mean: Floats
+    deviation: Floats
+    left: Floats
+    values: Floats
+    right: Floats
+
+
+def decompose(features_ND: Floats) -> Decomposed:
+    """Standardises and decomposes the features of at least two training images."""
+    mean = features_ND.mean(axis=0)
+    deviation = features_ND.std(axis=0)
+    # What varies by rounding alone is constant: divided by its deviation it would be noise.
+    constant = deviation <= 1e-10 * np.maximum(np.abs(mean), 1e-300)
+    deviation = np.where(constant, 1.0, deviation)
+    standard = np.where(constant, 0.0, (features_ND - mean) / deviation)
+    # The small side's eigenvectors are several times cheaper than a decomposition of the whole.
+    wide = standard.shape[1] > standard.shape[0]
+    square = standard @ standard.T if wide else standard.T @ standard
+    squares, vectors = np.linalg.eigh(square)
+    kept = squares > max(float(squares[-1]), 0.0) * max(standard.shape) * np.finfo(float).eps
+    values, vectors = np.sqrt(squares[kept]), vectors[:, kept]
+    if wide:
+        left, right = vectors, (vectors.T @ standard) / values[:, None]
+    else:
+        left, right = standard @ vectors / values, vectors.T
+    return Decomposed(mean, deviation, left, values, right)
+
+
+def fit(features: Decomposed, targets_NT: Floats, penalties: Sequence[float]) -> Ridge:
+    """Fits a ridge regression whose penalty minimises the generalised cross-validation error.
+
+    Minimises ‖y − Xw − b‖² + λ‖w‖² for standardised X, with λ a penalty times the mean eigenvalue
+    of XᵀX, so that a penalty means the same for any number of images; the intercept has none. One
+    penalty serves all target columns. Of equal ones the largest is taken.
+
+    Source: Hoerl and Kennard 1970; Golub, Heath and Wahba 1979, "Generalized cross-validation as a
+        method for choosing a good ridge parameter", eq. 1.4 (the intercept counts as one of the
+        fitted directions).
+    """
+    num_images = len(targets_NT)
+    intercept = targets_NT.mean(axis=0)
+    centred = targets_NT - intercept
+    squares = features.values**2
+    along = features.left.T @ centred
+    outside = float((centred**2).sum() - (along**2).sum())
+    scale = float(squares.sum()) / max(1, features.right.shape[1])
+    tried = sorted(penalties, reverse=True)
+    errors = []
+    for penalty in tried:
+        shrunk = penalty * scale / (squares + penalty * scale)
+        residual = max(outside, 0.0) + float(((shrunk[:, None] * along) ** 2).sum())
+        freedom = num_images - 1 - float((1 - shrunk).sum())
+        errors.append(residual / freedom**2 if freedom > 1e-9 else np.inf)
+    best = int(np.argmin(errors))
+    gain = features.values / (squares + tried[best] * scale)
+    return Ridge(
+        features.mean,
+        features.deviation,
+        features.right.T @ (gain[:, None] * along),
+        intercept,
+        tried[best],
+        best in (0, len(tried) - 1),
+    )
+
+
+def r_squared(weights_BM: Floats, predicted_MT: Floats, targets_MT: Floats) -> Floats:
+    """Returns (B,) the share of the targets' variance that predictions explain, all columns as one.
+
+    1 where they are right, 0 for the mean of the test images, below 0 for anything worse; NaN where
+    the targets do not vary.
+
+    Args:
+        weights_BM: How often each test image counts in each draw.
+    """
+    missed = weights_BM @ ((targets_MT - predicted_MT) ** 2).sum(axis=1)
+    count = weights_BM.sum(axis=1, keepdims=True)
+    # Around a fixed point near the mean, or large targets would leave no digits.
+    centred = targets_MT - targets_MT.mean(axis=0)
+    means = (weights_BM @ centred) / count
+    varied = weights_BM @ (centred**2).sum(axis=1) - (count * means**2).sum(axis=1)
+    undefined = np.full(missed.shape, np.nan)
+    scale = float((targets_MT**2).sum())
+    left: Floats = np.divide(missed, varied, out=undefined, where=varied > 1e-12 * scale)
+    return 1.0 - left
