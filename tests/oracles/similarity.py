@@ -39,7 +39,7 @@ def cka(first, second):
 
 
 def unbiased_hsic(first, second):
-    """The U-statistic over quadruples of different images that Song et al. 2012, eq. 5 sums up."""
+    """The U-statistic over quadruples of different images that Song et al. 2012 sum up."""
     k, m = kernel(first), kernel(second)
     n, total, count = len(k), 0.0, 0
     for i, j, q, r in itertools.permutations(range(n), 4):

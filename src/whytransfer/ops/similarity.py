@@ -41,9 +41,8 @@ def debiased_cka(first_NN: Floats, second_NN: Floats) -> float:
     At least 4 images; at most 1, and slightly below 0 by chance. NaN where the features of one set
     vary too little for an estimate above 0.
 
-    Source: Song et al. 2012, "Feature selection via dependence maximization", eq. 5 (the
-        estimator); Nguyen, Raghu and Kornblith 2021, "Do wide and deep networks learn the same
-        things?", eq. 3 (its use in CKA).
+    Source: Nguyen, Raghu and Kornblith 2021, "Do wide and deep networks learn the same things?",
+        eq. 2 and 3, for a single batch.
     """
     return _ratio(
         unbiased_hsic(first_NN, second_NN),
@@ -55,7 +54,8 @@ def debiased_cka(first_NN: Floats, second_NN: Floats) -> float:
 def unbiased_hsic(first_NN: Floats, second_NN: Floats) -> float:
     """Returns the unbiased estimate of HSIC of two Gram matrices of at least 4 images.
 
-    Source: Song et al. 2012, eq. 5.
+    Source: Song et al. 2012, "Feature selection via dependence maximization" (HSIC₁), as Nguyen et
+        al. 2021 write it, eq. 3.
     """
     n = len(first_NN)
     if n < 4:

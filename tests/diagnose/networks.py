@@ -1,0 +1,70 @@
+"""Tiny networks with a known fault, and a small world for them to look at."""
+
+import copy
+from pathlib import Path
+
+import torch
+
+from whytransfer.backbone.build import Architecture, build
+from whytransfer.core.streams import Stream
+from whytransfer.data.dataset import from_spec
+from whytransfer.data.world import things
+from whytransfer.diagnose.analysis import BackboneRun, FineTunedRun
+
+TINY = Architecture(name="resnet10", width=8, stem_pool=False)
+
+
+def network(seed=0):
+    """A random network; its BatchNorm is as at the start of a training."""
+    return build(TINY, Stream(seed, "planted")).eval()
+
+
+def nudged(net, seed=0, size=0.02):
+    """The network a little further on: all weights moved by a share of their spread."""
+    moved = copy.deepcopy(net)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in moved.parameters():
+            if weight.ndim == 4:
+                weight += size * weight.std() * torch.randn(weight.shape, generator=generator)
+    return moved
+
+
+def redrawn(net, level, seed=9):
+    """The network with one level's weights drawn anew."""
+    changed, other = copy.deepcopy(net), network(seed)
+    getattr(changed.net, level).load_state_dict(getattr(other.net, level).state_dict())
+    return changed
+
+
+def colour_blind(net):
+    """The network whose first layer reads the brightness of a pixel, as OpenCV weighs it, alone."""
+    blind = copy.deepcopy(net)
+    luma = torch.tensor([0.299, 0.587, 0.114]) * torch.tensor(net.preprocessing.std)
+    with torch.no_grad():
+        weight = blind.net.conv1.weight
+        strength = weight.sum(dim=1, keepdim=True)
+        weight.copy_(strength * (luma / luma.sum())[None, :, None, None])
+    return blind
+
+
+def world(root: Path, num_train=24, num_test=64, num_shapes=3, size_px=32):
+    """Writes pictures of single objects and opens them."""
+    if not (root / "world.json").exists():
+        config = things.Config(
+            num_train=num_train, num_test=num_test, num_shapes=num_shapes, size_px=size_px
+        )
+        things.write(root, config, 0)
+    return from_spec({**things.DATASET, "root": str(root)}, None, "test")
+
+
+def loader(net):
+    return lambda: copy.deepcopy(net)
+
+
+def seen(arm, net, seed=0):
+    return BackboneRun(arm, seed, f"{arm}{seed}", loader(net))
+
+
+def fine_tuned(arm, before, after, seed=0):
+    return FineTunedRun(arm, seed, f"{arm}{seed}", loader(before), loader(after))
