@@ -3,6 +3,8 @@
 import copy
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 
 from whytransfer.backbone.build import Architecture, build
@@ -46,6 +48,35 @@ def colour_blind(net):
         strength = weight.sum(dim=1, keepdim=True)
         weight.copy_(strength * (luma / luma.sum())[None, :, None, None])
     return blind
+
+
+def colour_only(net):
+    """The network whose first layer sees red against blue alone, the mean of each window."""
+    flat = copy.deepcopy(net)
+    signs = torch.tensor([1.0, 0.0, -1.0]) * torch.tensor(net.preprocessing.std)
+    with torch.no_grad():
+        weight = flat.net.conv1.weight
+        strength = weight.mean(dim=(1, 2, 3), keepdim=True)
+        weight.copy_((strength * signs[None, :, None, None]).expand_as(weight))
+    return flat
+
+
+def tinted(root: Path, num_per_class=16, size_px=32):
+    """Writes images whose class is a tint of red or blue under strong noise, and opens them."""
+    for split, count in (("train", 1), ("val", num_per_class)):
+        for shift, name in ((-50, "blue"), (0, "grey"), (50, "red")):
+            folder = root / split / name
+            folder.mkdir(parents=True, exist_ok=True)
+            for index in range(count):
+                drawn = Stream(0, f"{split}/{name}", index)
+                size = size_px // 8
+                coarse = drawn.uniform(size * size, 40, 215).reshape(size, size, 1)
+                image = np.repeat(cv2.resize(coarse, (size_px, size_px))[..., None], 3, axis=2)
+                image += drawn.uniform(3, -15, 15)
+                image[..., 2] += shift
+                image[..., 0] -= shift
+                cv2.imwrite(str(folder / f"{index:02d}.png"), image.clip(0, 255).astype(np.uint8))
+    return from_spec({"format": "imagefolder", "root": str(root)}, None, "test")
 
 
 def world(root: Path, num_train=24, num_test=64, num_shapes=3, size_px=32):

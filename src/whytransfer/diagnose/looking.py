@@ -26,20 +26,23 @@ class View(BaseConfig):
 
     Attributes:
         resize_px: Short side; ``None`` takes that of the smallest image, and at most 256.
-        crop_px: Side of the square; ``None`` takes 224/256 of it, the usual share.
+        crop_px: Side of the square; ``None`` takes what the analysis usually does.
     """
 
     resize_px: PositiveInt | None = None
     crop_px: PositiveInt | None = None
 
-    def of(self, source: Source) -> Centre:
-        """Returns the view of these images."""
+    def of(self, source: Source, share: float = CENTER_SHARE) -> Centre:
+        """Returns the view of these images.
+
+        Args:
+            source: At least one image.
+            share: Of the short side that the square has where nothing is said, 224/256 usually.
+        """
         resize = self.resize_px
         if resize is None:
             resize = min(_LARGEST_RESIZE_PX, *(min(source.size(i)) for i in range(len(source))))
-        return Centre(
-            resize_px=resize, crop_px=self.crop_px or max(1, round(resize * CENTER_SHARE))
-        )
+        return Centre(resize_px=resize, crop_px=self.crop_px or max(1, round(resize * share)))
 
 
 @dataclass(frozen=True)
