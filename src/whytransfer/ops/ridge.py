@@ -58,8 +58,9 @@ def decompose(features_ND: Floats) -> Decomposed:
     """Standardises and decomposes the features of at least two training images."""
     mean = features_ND.mean(axis=0)
     deviation = features_ND.std(axis=0)
-    # What varies by rounding alone is constant: divided by its deviation it would be noise.
-    constant = deviation <= 1e-10 * np.maximum(np.abs(mean), 1e-300)
+    # What varies by the rounding of single precision alone is constant: divided by its deviation it
+    # would be noise.
+    constant = deviation <= 1e-6 * np.abs(mean)
     deviation = np.where(constant, 1.0, deviation)
     standard = np.where(constant, 0.0, (features_ND - mean) / deviation)
     # The small side's eigenvectors are several times cheaper than a decomposition of the whole.
@@ -67,6 +68,7 @@ def decompose(features_ND: Floats) -> Decomposed:
     square = standard @ standard.T if wide else standard.T @ standard
     squares, vectors = np.linalg.eigh(square)
     kept = squares > max(float(squares[-1]), 0.0) * max(standard.shape) * np.finfo(float).eps
+    kept[: max(0, len(kept) - (len(standard) - 1))] = False  # centred, one direction is nothing
     values, vectors = np.sqrt(squares[kept]), vectors[:, kept]
     if wide:
         left, right = vectors, (vectors.T @ standard) / values[:, None]
@@ -91,15 +93,17 @@ def fit(features: Decomposed, targets_NT: Floats, penalties: Sequence[float]) ->
     centred = targets_NT - intercept
     squares = features.values**2
     along = features.left.T @ centred
-    outside = float((centred**2).sum() - (along**2).sum())
+    # What no weights reach, as differences would not have it: the penalised rest can be tiny.
+    unreached = num_images - 1 - len(squares)
+    outside = float(((centred - features.left @ along) ** 2).sum()) if unreached else 0.0
     scale = float(squares.sum()) / max(1, features.right.shape[1])
     tried = sorted(penalties, reverse=True)
     errors = []
     for penalty in tried:
         shrunk = penalty * scale / (squares + penalty * scale)
-        residual = max(outside, 0.0) + float(((shrunk[:, None] * along) ** 2).sum())
-        freedom = num_images - 1 - float((1 - shrunk).sum())
-        errors.append(residual / freedom**2 if freedom > 1e-9 else np.inf)
+        residual = outside + float(((shrunk[:, None] * along) ** 2).sum())
+        freedom = unreached + float(shrunk.sum())
+        errors.append(residual / freedom**2 if freedom > 0 else np.inf)
     best = int(np.argmin(errors))
     gain = features.values / (squares + tried[best] * scale)
     return Ridge(

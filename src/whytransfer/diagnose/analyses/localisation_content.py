@@ -115,7 +115,7 @@ def answer(
     arms = by_arm(runs, _NAME)
     reference = reference_arm(list(arms), config.reference, _NAME)
     task = _task(data, config)
-    measures = {
+    measures: dict[tuple[str, str], Measure] = {
         (factor, pooling): Measure(
             f"{factor}_{pooling}", f"R² of {factor} ({pooling})", len(task.test.source), better=True
         )
@@ -176,7 +176,8 @@ def _read(
     weights: Floats,
 ) -> list[Row]:
     """Adds what can be read out of one network; returns the penalties that were chosen."""
-    backbone, chosen = run.load(), []
+    backbone = run.load()
+    chosen: list[Row] = []
     for pooling in dict.fromkeys(config.poolings):
         wanted = config.num_values if pooling == "grid" else None
         look = Look(_NAME, config.levels, task.view, wanted)
