@@ -31,7 +31,7 @@ def test_the_fit_and_its_penalty_are_the_oracles(seed, n, d, noise):
     errors = {p: oracle.gcv(features, targets, p) for p in PENALTIES}
     assert errors[found.penalty] <= min(errors.values()) * (1 + 1e-6)
     weights, intercept = oracle.fitted(features, targets, found.penalty)
-    expected = oracle.standardised(features) @ weights + intercept
+    expected = (features - features.mean(axis=0)) @ weights + intercept
     scale = np.abs(targets).max()
     np.testing.assert_allclose(found.predict(features), expected, atol=1e-6 * scale)
     assert found.at_edge == (found.penalty in (PENALTIES[0], PENALTIES[-1]))
@@ -41,13 +41,11 @@ def test_the_fit_and_its_penalty_are_the_oracles(seed, n, d, noise):
 def test_it_predicts_as_scikit_learn_does(d):
     features, targets = problem(1, 40, d)
     found = fit(decompose(features), targets, (0.1,))
-    x = oracle.standardised(features)
-    strength = 0.1 * (x**2).sum() / d
-    theirs = TheirRidge(alpha=strength).fit(x, targets)
-    np.testing.assert_allclose(found.predict(features), theirs.predict(x), rtol=1e-7)
+    squares = ((features - features.mean(axis=0)) ** 2).sum()
+    theirs = TheirRidge(alpha=0.1 * squares / min(39, d)).fit(features, targets)
+    np.testing.assert_allclose(found.predict(features), theirs.predict(features), rtol=1e-7)
     fresh = problem(2, 7, d)[0]
-    standard = (fresh - features.mean(axis=0)) / features.std(axis=0)
-    np.testing.assert_allclose(found.predict(fresh), theirs.predict(standard), rtol=1e-7)
+    np.testing.assert_allclose(found.predict(fresh), theirs.predict(fresh), rtol=1e-7)
 
 
 def test_constant_features_are_no_features():
@@ -58,6 +56,25 @@ def test_constant_features_are_no_features():
     alone = fit(decompose(np.full((20, 2), 0.1)), targets, PENALTIES)
     expected = np.repeat(targets.mean(axis=0)[None], 20, axis=0)
     np.testing.assert_allclose(alone.predict(np.full((20, 2), 0.1)), expected)
+
+
+def test_a_rotation_and_a_scale_of_the_features_change_nothing():
+    features, targets = problem(4, 30, 6)
+    turned = 100 * features @ np.linalg.qr(problem(5, 6, 6)[0])[0]
+    first, second = (fit(decompose(x), targets, PENALTIES) for x in (features, turned))
+    assert first.penalty == second.penalty
+    np.testing.assert_allclose(first.predict(features), second.predict(turned), rtol=1e-6)
+
+
+def test_a_feature_that_one_training_image_has_does_not_rule_the_test_images():
+    """Dead but for one image, as rectified features often are: no prediction runs away."""
+    features, targets = problem(6, 60, 3)
+    rare = np.zeros((60, 40))
+    rare[np.arange(40), np.arange(40)] = 1e-3
+    found = fit(decompose(np.concatenate([features, rare], axis=1)), targets, PENALTIES)
+    fresh, truth = problem(6, 60, 3)
+    active = np.concatenate([fresh, np.full((60, 40), 1e-2)], axis=1)
+    assert r_squared(np.ones((1, 60)), found.predict(active), truth)[0] > 0.9
 
 
 @settings(max_examples=30, deadline=None)

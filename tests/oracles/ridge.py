@@ -3,27 +3,27 @@
 import numpy as np
 
 
-def standardised(features):
-    deviation = features.std(axis=0)
-    return (features - features.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+def scaled(scatter, penalty):
+    """λ: the penalty times the mean of the eigenvalues that are not 0."""
+    rank = np.linalg.matrix_rank(scatter, hermitian=True)
+    return penalty * np.trace(scatter) / rank if rank else 0.0
 
 
 def fitted(features, targets, penalty):
-    """Weights and intercept at λ = penalty times the mean eigenvalue of XᵀX."""
-    x = standardised(features)
+    """Weights, for centred features, and intercept."""
+    x = features - features.mean(axis=0)
     scatter = x.T @ x
-    strength = penalty * np.trace(scatter) / x.shape[1]
     mean = targets.mean(axis=0)
-    weights = np.linalg.solve(scatter + strength * np.eye(x.shape[1]), x.T @ (targets - mean))
-    return weights, mean
+    penalised = scatter + scaled(scatter, penalty) * np.eye(x.shape[1])
+    return np.linalg.solve(penalised, x.T @ (targets - mean)), mean
 
 
 def gcv(features, targets, penalty):
     """Golub, Heath and Wahba 1979, eq. 1.4: ‖(I - A)y‖² / n over (tr(I - A) / n)²."""
-    x, n = standardised(features), len(features)
+    x, n = features - features.mean(axis=0), len(features)
     scatter = x.T @ x
-    strength = penalty * np.trace(scatter) / x.shape[1]
-    hat = x @ np.linalg.solve(scatter + strength * np.eye(x.shape[1]), x.T) + np.full((n, n), 1 / n)
+    penalised = scatter + scaled(scatter, penalty) * np.eye(x.shape[1])
+    hat = x @ np.linalg.solve(penalised, x.T) + np.full((n, n), 1 / n)
     left = np.eye(n) - hat
     return (((left @ targets) ** 2).sum() / n) / (np.trace(left) / n) ** 2
 

@@ -14,18 +14,17 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Ridge:
-    """A linear function of standardised features.
+    """A linear function of features.
 
     Attributes:
-        mean, deviation: (D,) of the training features; a constant feature has deviation 1.
+        mean: (D,) of the training features.
         weights: (D, T).
-        intercept: (T,).
+        intercept: (T,) the mean of the training targets.
         penalty: The chosen one, in units of the mean eigenvalue.
         at_edge: It is the smallest or largest that was tried.
     """
 
     mean: Floats
-    deviation: Floats
     weights: Floats
     intercept: Floats
     penalty: float
@@ -33,13 +32,12 @@ class Ridge:
 
     def predict(self, features_MD: Floats) -> Floats:
         """Returns the predictions (M, T)."""
-        standard = (features_MD - self.mean) / self.deviation
-        return np.asarray(standard @ self.weights + self.intercept)
+        return np.asarray((features_MD - self.mean) @ self.weights + self.intercept)
 
 
 @dataclass(frozen=True)
 class Decomposed:
-    """Training features, standardised and decomposed once for all targets.
+    """Training features, centred and decomposed once for all targets.
 
     Attributes:
         left: (N, R) left singular vectors.
@@ -48,41 +46,42 @@ class Decomposed:
     """
 
     mean: Floats
-    deviation: Floats
     left: Floats
     values: Floats
     right: Floats
 
 
 def decompose(features_ND: Floats) -> Decomposed:
-    """Standardises and decomposes the features of at least two training images."""
+    """Centres and decomposes the features of at least two training images."""
     mean = features_ND.mean(axis=0)
-    deviation = features_ND.std(axis=0)
-    # What varies by the rounding of single precision alone is constant: divided by its deviation it
-    # would be noise.
-    constant = deviation <= 1e-6 * np.abs(mean)
-    deviation = np.where(constant, 1.0, deviation)
-    standard = np.where(constant, 0.0, (features_ND - mean) / deviation)
+    centred = features_ND - mean
     # The small side's eigenvectors are several times cheaper than a decomposition of the whole.
-    wide = standard.shape[1] > standard.shape[0]
-    square = standard @ standard.T if wide else standard.T @ standard
+    wide = centred.shape[1] > centred.shape[0]
+    square = centred @ centred.T if wide else centred.T @ centred
     squares, vectors = np.linalg.eigh(square)
-    kept = squares > max(float(squares[-1]), 0.0) * max(standard.shape) * np.finfo(float).eps
-    kept[: max(0, len(kept) - (len(standard) - 1))] = False  # centred, one direction is nothing
+    # Against the features themselves, too: what is the same for all images but for rounding is not
+    # there.
+    scale = max(float(squares[-1]), float((features_ND**2).sum()) * np.finfo(np.float64).eps)
+    kept = squares > scale * max(centred.shape) * np.finfo(np.float64).eps
+    kept[: max(0, len(kept) - (len(centred) - 1))] = False  # centred, one direction is nothing
     values, vectors = np.sqrt(squares[kept]), vectors[:, kept]
     if wide:
-        left, right = vectors, (vectors.T @ standard) / values[:, None]
+        left, right = vectors, (vectors.T @ centred) / values[:, None]
     else:
-        left, right = standard @ vectors / values, vectors.T
-    return Decomposed(mean, deviation, left, values, right)
+        left, right = centred @ vectors / values, vectors.T
+    return Decomposed(mean, left, values, right)
 
 
 def fit(features: Decomposed, targets_NT: Floats, penalties: Sequence[float]) -> Ridge:
     """Fits a ridge regression whose penalty minimises the generalised cross-validation error.
 
-    Minimises ‖y − Xw − b‖² + λ‖w‖² for standardised X, with λ a penalty times the mean eigenvalue
-    of XᵀX, so that a penalty means the same for any number of images; the intercept has none. One
-    penalty serves all target columns. Of equal ones the largest is taken.
+    Minimises ‖y − Xw − b‖² + λ‖w‖² for centred X, with λ a penalty times the mean of those
+    eigenvalues of XᵀX that are not 0, so that a penalty means the same for features of any scale;
+    the intercept has none. One penalty serves all target columns. Of equal ones the largest is
+    taken.
+
+    Features are not divided by their deviations: one that is active in a single training image
+    would weigh as much as any other, and test images in which it is active would be read wildly.
 
     Source: Hoerl and Kennard 1970; Golub, Heath and Wahba 1979, "Generalized cross-validation as a
         method for choosing a good ridge parameter", eq. 1.4 (the intercept counts as one of the
@@ -96,7 +95,7 @@ def fit(features: Decomposed, targets_NT: Floats, penalties: Sequence[float]) ->
     # What no weights reach, as differences would not have it: the penalised rest can be tiny.
     unreached = num_images - 1 - len(squares)
     outside = float(((centred - features.left @ along) ** 2).sum()) if unreached else 0.0
-    scale = float(squares.sum()) / max(1, features.right.shape[1])
+    scale = float(squares.mean()) if len(squares) else 0.0
     tried = sorted(penalties, reverse=True)
     errors = []
     for penalty in tried:
@@ -108,7 +107,6 @@ def fit(features: Decomposed, targets_NT: Floats, penalties: Sequence[float]) ->
     gain = features.values / (squares + tried[best] * scale)
     return Ridge(
         features.mean,
-        features.deviation,
         features.right.T @ (gain[:, None] * along),
         intercept,
         tried[best],

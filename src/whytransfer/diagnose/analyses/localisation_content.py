@@ -70,7 +70,7 @@ class Config(BaseConfig):
         num_test: The most test images that it is scored on.
         poolings: Averaged over the map, over a grid, or both.
         num_values: Numbers per level, about, of the grid.
-        penalties: That are tried, in units of the mean eigenvalue of the standardised features.
+        penalties: That are tried, in units of the features' mean variance along a direction.
         reference: The arm that the others are compared with; by default ``random_init`` where it
             is among the arms, else the first one.
         num_draws: Draws of the bootstrap, at least; as many more as Holm's correction needs.
@@ -84,7 +84,7 @@ class Config(BaseConfig):
     poolings: tuple[Pooling, ...] = Field(("pooled", "grid"), min_length=1)
     num_values: PositiveInt = 4096
     penalties: tuple[PositiveFloat, ...] = Field(
-        tuple(10.0**power for power in range(-5, 5)), min_length=1
+        tuple(10.0**power for power in range(-6, 4)), min_length=1
     )
     reference: str | None = None
     num_draws: int = Field(1000, ge=100)
