@@ -86,17 +86,17 @@ def _below(root: Path, path: Path) -> str:
 
 
 def _lines(file: Path, wanted: set[str]) -> Iterator[tuple[str, Drawn | None]]:
-    with file.open(encoding="utf-8") as lines:
-        for number, text in enumerate(lines, start=1):
-            try:
-                line = json.loads(text)
-                if line["file"] in wanted:
-                    yield line["file"], _drawn(line)
-            except (ValueError, KeyError, TypeError):
-                raise InputError(
-                    f"{file}, line {number}", "not readable", "the factors of one picture",
-                    "make the data again, or remove the file to do without factors",
-                ) from None  # fmt: skip
+    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            line = json.loads(text)
+            name = line["file"]
+            drawn = _drawn(line) if name in wanted else None
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"{file}, line {number}", "not readable", "the factors of one picture",
+                "make the data again, or remove the file to do without factors",
+            ) from None  # fmt: skip
+        yield name, drawn
 
 
 def _drawn(line: Mapping[str, Any]) -> Drawn | None:

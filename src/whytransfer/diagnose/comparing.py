@@ -227,6 +227,11 @@ def metric_of(measure: Measure, name: str, certain: Certainty) -> Metric:
     )
 
 
+def level_of(metric: Metric) -> str:
+    """Returns the level that a metric of :func:`estimates` is of."""
+    return metric.name.partition(".")[2].partition("[")[0]
+
+
 def number(value: float) -> float | None:
     """Returns a plain number, ``None`` where it is undefined (NaN)."""
     return None if np.isnan(value) else float(value)

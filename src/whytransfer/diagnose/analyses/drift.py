@@ -28,6 +28,7 @@ from whytransfer.diagnose.comparing import (
     differences,
     estimates,
     few_seeds,
+    level_of,
     number,
     reference_arm,
     said,
@@ -261,7 +262,7 @@ def _alone(arm: str, found: Sequence[Metric]) -> tuple[str, Metric]:
     """The sentence about a single arm: the level that keeps least of what it was."""
     known = [metric for metric in found if metric.value is not None] or list(found)
     least = min(known, key=lambda metric: metric.value or 0.0)
-    level = least.name.partition(".")[2].partition("[")[0]
+    level = level_of(least)
     nothing = least.low is not None and least.high is not None and least.low <= 0 <= least.high
     unrelated = " No difference shown to features that are unrelated." if nothing else ""
     return (

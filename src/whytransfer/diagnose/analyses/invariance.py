@@ -37,6 +37,7 @@ from whytransfer.diagnose.comparing import (
     differences,
     estimates,
     few_seeds,
+    level_of,
     reference_arm,
     said,
     sentence,
@@ -280,7 +281,7 @@ def _alone(arm: str, found: Sequence[Metric]) -> tuple[str, Metric]:
     """The sentence about a single arm: the level at which categories are furthest apart."""
     known = [metric for metric in found if metric.value is not None] or list(found)
     most = max(known, key=lambda metric: metric.value or 0.0)
-    level = most.name.partition(".")[2].partition("[")[0]
+    level = level_of(most)
     nothing = most.low is not None and most.high is not None and most.low <= 0 <= most.high
     lies = f"{arm} separates categories most at {level}: {said(most)} of the variance is between."
     return f"{lies} No difference shown between the categories." if nothing else lies, most

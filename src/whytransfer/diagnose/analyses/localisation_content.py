@@ -32,6 +32,7 @@ from whytransfer.diagnose.comparing import (
     differences,
     estimates,
     few_seeds,
+    level_of,
     reference_arm,
     said,
     sentence,
@@ -237,7 +238,7 @@ def _alone(arm: str, measures: Sequence[Measure]) -> tuple[str, Metric]:
         known = [metric for metric in estimates(measure) if metric.value is not None]
         if known:
             most = max(known, key=lambda metric: metric.value or 0.0)
-            level = most.name.partition(".")[2].partition("[")[0]
+            level = level_of(most)
             best.append((f"{measure.words} is {said(most)} at {level}", most))
     if not best:
         nothing = estimates(measures[0])[0]
