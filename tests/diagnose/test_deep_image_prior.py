@@ -154,7 +154,7 @@ def test_noise_and_weights_are_functions_of_the_stream():
     drawn = noise(SMALL, Stream(5, "noise"))
     assert torch.equal(drawn, noise(SMALL, Stream(5, "noise")))
     assert drawn.shape == (1, 4, 32, 32)
-    assert 0 <= drawn.min() and drawn.max() < 0.1 and abs(drawn.mean() - 0.05) < 0.002
+    assert drawn.min() >= 0 and drawn.max() < 0.1 and abs(drawn.mean() - 0.05) < 0.002
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A frozen backbone made faster: each BatchNorm becomes a part of the convolution before it."""
 
 import copy
+import itertools
 
 import torch
 from torch import nn
@@ -31,7 +32,7 @@ def _fold_children(module: nn.Module) -> None:
     timm registers a block's modules in the order in which they run.
     """
     children = list(module.named_children())
-    for (name, child), (norm_name, norm) in zip(children, children[1:], strict=False):
+    for (name, child), (norm_name, norm) in itertools.pairwise(children):
         if isinstance(child, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             fused = fuse_conv_bn_eval(child, norm).requires_grad_(False)
             setattr(module, name, fused)

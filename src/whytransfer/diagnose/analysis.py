@@ -7,6 +7,11 @@ An analysis is one module in ``diagnose/analyses``: a docstring whose first line
 detections    :class:`DetectionRun`, of finished detectors; the data are for pictures alone
 backbones     :class:`BackboneRun`, of pretrained networks; the data are the images they look at
 fine_tuned    :class:`FineTunedRun`, networks before and after a transfer; data as above
+
+Two things more, for those that need them. A long analysis says ``RESUMES = True`` and takes a
+further argument ``work``, a folder that survives a kill and is dropped when the answer is there.
+One with settings that the machine or a file decides has ``settled(config) -> Config``, so that
+fingerprint and record hold what was decided.
 """
 
 from collections.abc import Callable, Sequence

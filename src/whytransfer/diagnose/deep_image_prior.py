@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -88,19 +88,18 @@ class Generator(nn.Module):
         super().__init__()
         below = (*prior.widths[1:], prior.widths[-1])
         above = (prior.noise_channels, *prior.widths[:-1])
-        self.levels = nn.ModuleList(
-            _Level(*channels, prior.skip_width, side)
-            for *channels, side in zip(above, prior.widths, below, prior.filters, strict=True)
-        )
+        shapes = zip(above, prior.widths, below, prior.filters, strict=True)
+        self.levels = nn.ModuleList(_Level(*shape, prior.skip_width) for shape in shapes)
         self.last = nn.Conv2d(prior.widths[0], 3, 1)
 
     def forward(self, noise: Tensor) -> Tensor:
         """Returns the canvas."""
+        levels = cast(Sequence[_Level], self.levels)
         skips, maps = [], noise
-        for level in self.levels:
+        for level in levels:
             skips.append(level.skip(maps))
             maps = level.down(maps)
-        for level, skip in zip(reversed(self.levels), reversed(skips), strict=True):
+        for level, skip in zip(reversed(levels), reversed(skips), strict=True):
             maps = level.up(skip, maps)
         canvas: Tensor = self.last(maps)
         return canvas
@@ -109,7 +108,10 @@ class Generator(nn.Module):
 class _Level(nn.Module):
     """One level of the generator, from above to above."""
 
-    def __init__(self, above: int, width: int, below: int, skip_width: int, side: int) -> None:
+    to_average: Tensor
+    to_repeat: Tensor
+
+    def __init__(self, above: int, width: int, below: int, side: int, skip_width: int) -> None:
         super().__init__()
         self.pad = side // 2
         self.skip_conv = nn.Conv2d(above, skip_width, 1, bias=False)
@@ -129,7 +131,8 @@ class _Level(nn.Module):
         self.register_buffer("to_repeat", _box(side, flipped=True), persistent=False)
 
     def skip(self, maps: Tensor) -> Tensor:
-        return self.joined_skip_norm(_active(self.skip_norm(self.skip_conv(maps))))
+        normalised: Tensor = self.joined_skip_norm(_active(self.skip_norm(self.skip_conv(maps))))
+        return normalised
 
     def down(self, maps: Tensor) -> Tensor:
         filters = _square(self.down_filters @ self.to_average)
@@ -155,7 +158,7 @@ def _filters(first: int, second: int, side: int, fan_in: int) -> nn.Parameter:
 def _square(filters: Tensor) -> Tensor:
     """Returns filters (..., k²) as (..., k, k)."""
     side = math.isqrt(filters.shape[-1])
-    return filters.unflatten(-1, (side, side))
+    return filters.view(*filters.shape[:-1], side, side)
 
 
 def _box(side: int, flipped: bool) -> Tensor:
@@ -241,12 +244,12 @@ class Fit:
         self._optimiser.zero_grad()
         losses = []
         with self._precision():
-            pictures = self._pictures().split([len(group.targets) for group in self._groups])
-            for own, group in zip(pictures, self._groups, strict=True):
+            sizes = [len(group.targets) for group in self._groups]
+            for own, group in zip(torch.split(self._pictures(), sizes), self._groups, strict=True):
                 seen = group.see(own).to(group.targets.dtype)
                 losses.append((seen - group.targets).square().mean(dim=(1, 2, 3)))
         found = torch.cat(losses)
-        found.sum().backward()
+        torch.autograd.backward(found.sum())
         self._optimiser.step()
         return found.detach()
 

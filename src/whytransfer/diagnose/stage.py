@@ -48,8 +48,14 @@ class Subject:
 
 
 def resolve(analysis: str, values: Mapping[str, Any], where: str) -> BaseModel:
-    """Checks settings against an analysis' ``Config``; raises all problems at once."""
-    config: BaseModel = build(plugins.find("analysis", analysis).Config, values, where)
+    """Checks settings against an analysis' ``Config``; raises all problems at once.
+
+    Settings that this machine or a file decides are settled, where the analysis has such.
+    """
+    module = plugins.find("analysis", analysis)
+    config: BaseModel = build(module.Config, values, where)
+    if hasattr(module, "settled"):
+        config = module.settled(config)
     return config
 
 
@@ -118,10 +124,11 @@ def run(
     prints = [subject.fingerprint for subject in subjects]
     inputs = dict(zip(named, prints, strict=True))
 
-    def compute(folder: Path, _work: Path) -> tuple[Metric, ...]:
+    def compute(folder: Path, work: Path) -> tuple[Metric, ...]:
         read = _READERS[kind_of(analysis)]
         runs = [read(subject, store) for subject in subjects]
-        finding: Finding = module.answer(runs, data, config, folder)
+        keeps = {"work": work} if getattr(module, "RESUMES", False) else {}
+        finding: Finding = module.answer(runs, data, config, folder, **keeps)
         write_text(folder / FINDING, finding.model_dump_json(indent=1))
         return (finding.headline, *finding.metrics)
 
