@@ -12,7 +12,7 @@ from whytransfer.diagnose.deep_image_prior import Prior
 
 SMALL = Prior(
     widths=(8, 8), filters=(3, 3), skip_width=2, noise_channels=4, canvas_px=32,
-    learning_rate=0.01, num_steps=25,
+    learning_rate=0.01, num_steps=15,
 )  # fmt: skip
 QUICK = Config(
     levels=("stem",), num_images=4, view=Centre(resize_px=32, crop_px=32), prior=SMALL,
