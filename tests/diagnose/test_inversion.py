@@ -155,7 +155,7 @@ def taught(data):
 
 
 def test_a_random_and_a_trained_network_are_told_apart(data, tmp_path):
-    prior = SMALL.model_copy(update={"num_steps": 40})
+    prior = SMALL.model_copy(update={"num_steps": 40, "learning_rate": 0.03})
     changes = {"num_images": 6, "levels": ("layer2",), "trunks": (), "num_moments": 1}
     config = QUICK.model_copy(update={**changes, "prior": prior})
     runs = [seen("random_init", network()), seen("taught", taught(data))]
