@@ -57,6 +57,8 @@ QUESTION = "What of the image do the features still hold?"
 NEEDS = "backbones"
 RESUMES = True
 
+_FigureRow = dict[str, str | int | float | None]
+
 _NAME = "inversion"
 _CAVEAT = (
     "{n} test images of {crop_px} px, {num_steps} steps. What a picture shows is what the features"
@@ -311,19 +313,24 @@ def _renamed(measure: Measure) -> Measure:
 
 def _curves(
     scores: Scores, weights: NDArray[np.int64], names: Sequence[str]
-) -> dict[str, tuple[dict[str, str | int | float | None], ...]]:
+) -> dict[str, tuple[_FigureRow, ...]]:
     """Every measure over the steps, one figure per level: the mean over the seeds."""
-    found: dict[str, list[dict[str, str | int | float | None]]] = {}
+    found: dict[str, list[_FigureRow]] = {}
     for name in names:
         for moment, step in enumerate(scores.moments):
             measure = scores.measure(name, weights, moment)
             for level in measure.levels:
                 rows = found.setdefault(f"{name}_over_steps_{level}", [])
-                for arm in measure.arms:
-                    seeds = measure.seeds(arm)
-                    drawn = measure.drawn(arm, seeds, level)
-                    assert drawn is not None
-                    low, high = percentile_interval(drawn.mean(axis=0))
-                    value = float(measure.points(arm, seeds, level).mean())
-                    rows.append({"arm": arm, "x": step, "value": value, "low": low, "high": high})
+                rows += [
+                    {"arm": arm, "x": step, **_point(measure, arm, level)} for arm in measure.arms
+                ]
     return {name: tuple(rows) for name, rows in found.items()}
+
+
+def _point(measure: Measure, arm: str, level: str) -> dict[str, float]:
+    """What an arm has at a level: the mean over its seeds, with the images' interval."""
+    seeds = measure.seeds(arm)
+    drawn = measure.drawn(arm, seeds, level)
+    assert drawn is not None
+    low, high = percentile_interval(drawn.mean(axis=0))
+    return {"value": float(measure.points(arm, seeds, level).mean()), "low": low, "high": high}
