@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from whytransfer.core import devices
 from whytransfer.core.config import merge, override
 from whytransfer.core.stage import Execution
 from whytransfer.core.store import Store
@@ -30,8 +31,9 @@ SMALL = {
 def native(monkeypatch):
     """Says whether this machine has bfloat16; it has none until told otherwise."""
     found = {"native": False}
-    monkeypatch.setattr(capabilities, "on_gpu", lambda device: False)
-    monkeypatch.setattr(capabilities, "_cpu_has_bfloat16", lambda: found["native"])
+    for module in (devices, capabilities):
+        monkeypatch.setattr(module, "on_gpu", lambda device: False)
+    monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: found["native"])
     return found
 
 

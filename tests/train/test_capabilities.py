@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from whytransfer.core import devices
 from whytransfer.pretrain import stage as pretrain_stage
-from whytransfer.train import capabilities
 from whytransfer.train.capabilities import settled
 from whytransfer.train.config import Sgd, Training
 from whytransfer.transfer import stage as transfer_stage
@@ -16,7 +16,7 @@ ASKED = Training(
 
 def machine(monkeypatch, *, native=False, capability=None):
     """Makes a machine whose CPU has native bfloat16 or not, and a GPU of that capability."""
-    monkeypatch.setattr(capabilities, "_cpu_has_bfloat16", lambda: native)
+    monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: native)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
 

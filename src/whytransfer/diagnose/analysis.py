@@ -13,6 +13,11 @@ exposed       :class:`ExposedRun`, with what the pretraining was trained on; the
 One that needs further runs names them: ``variants(config) -> Sequence[Variant]``. A study makes
 each for every arm and seed of the analysis' task, and they reach ``answer`` among the others, told
 apart by ``run.variant``.
+
+Two things more, for those that need them. A long analysis says ``RESUMES = True`` and takes a
+further argument ``work``, a folder that survives a kill and is dropped when the answer is there.
+One with settings that the machine or a file decides has ``settled(config) -> Config``, so that
+fingerprint and record hold what was decided.
 """
 
 import re

@@ -82,8 +82,14 @@ class Subject:
 
 
 def resolve(analysis: str, values: Mapping[str, Any], where: str) -> BaseModel:
-    """Checks settings against an analysis' ``Config``; raises all problems at once."""
-    config: BaseModel = build(plugins.find("analysis", analysis).Config, values, where)
+    """Checks settings against an analysis' ``Config``; raises all problems at once.
+
+    Settings that this machine or a file decides are settled, where the analysis has such.
+    """
+    module = plugins.find("analysis", analysis)
+    config: BaseModel = build(module.Config, values, where)
+    if hasattr(module, "settled"):
+        config = module.settled(config)
     return config
 
 
@@ -178,10 +184,11 @@ def run(
         raise InputError(where, "no data given", "the images to look at", "name them with --data")
     inputs = {role: found for subject in subjects for role, found in subject.inputs.items()}
 
-    def compute(folder: Path, _work: Path) -> tuple[Metric, ...]:
+    def compute(folder: Path, work: Path) -> tuple[Metric, ...]:
         read = _READERS[kind_of(analysis)]
         runs = [read(subject, store) for subject in subjects]
-        finding: Finding = module.answer(runs, data, config, folder)
+        keeps = {"work": work} if getattr(module, "RESUMES", False) else {}
+        finding: Finding = module.answer(runs, data, config, folder, **keeps)
         write_text(folder / FINDING, finding.model_dump_json(indent=1))
         return (finding.headline, *finding.metrics)
 

@@ -14,10 +14,11 @@ on elsewhere with a run that was begun here, name the values that its record sho
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 
+from whytransfer.core.devices import native_bfloat16
+from whytransfer.core.devices import on_gpu as on_gpu
 from whytransfer.train.config import Training
 
 SETTLED: Mapping[str, tuple[str, ...]] = {
@@ -37,7 +38,7 @@ def settled(training: Training, device: str) -> Training:
     """
     found: dict[str, str] = {}
     if training.precision == "auto":
-        found["precision"] = "bf16-mixed" if _native_bfloat16(device) else "32-true"
+        found["precision"] = "bf16-mixed" if native_bfloat16(device) else "32-true"
     if training.memory_format == "auto":
         found["memory_format"] = "channels_last"
     if training.compile == "auto":
@@ -45,23 +46,6 @@ def settled(training: Training, device: str) -> Training:
     return training.model_copy(update=found)
 
 
-def on_gpu(device: str) -> bool:
-    """Says whether a run that asks for this device gets a GPU."""
-    return device != "cpu" and torch.cuda.is_available()
-
-
 def device_used(device: str) -> str:
     """Names what a run that asks for this device computes on, for its record."""
     return f"cuda ({torch.cuda.get_device_name()})" if on_gpu(device) else "cpu"
-
-
-def _native_bfloat16(device: str) -> bool:
-    if on_gpu(device):
-        return torch.cuda.get_device_capability() >= (8, 0)
-    return _cpu_has_bfloat16()
-
-
-def _cpu_has_bfloat16() -> bool:
-    # Not torch's question whether oneDNN takes bfloat16: it does on every AVX-512, by emulation.
-    cpu: Any = torch.cpu
-    return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())
