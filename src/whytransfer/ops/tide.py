@@ -13,12 +13,13 @@ with an object, before and after a fix (tidecv counts a class with detections al
 fix empties it). A difficult object is ignored by plain IoU; tidecv knows crowd regions alone.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whytransfer.ops.average_precision import Matches, average_precision
+from whytransfer.ops.average_precision import Matches, Metric, average_precision
 from whytransfer.ops.detections import Detections, Truth
 from whytransfer.ops.matching import Pairs, claim_in_turn, overlaps, rank_within
 
@@ -29,6 +30,9 @@ SPECIAL_TYPES = ("FalsePos", "FalseNeg")
 """All false detections ranked last; all objects that nothing hits left out of the count."""
 
 TYPES = MAIN_TYPES + SPECIAL_TYPES
+
+Recalls = Literal["coco", "tidecv"]
+"""The points of recall that AP is read at: pycocotools' or tidecv's, a last bit apart at ten."""
 
 HIT, CLS, LOC, BOTH, DUPE, BKG = range(-1, 5)
 """What a detection is; from ``CLS`` on, an index into ``TYPES``."""
@@ -156,7 +160,9 @@ def tide_errors(
     )
 
 
-def tide_gains(errors: TideErrors, weights: NDArray[np.float64] | None = None) -> TideGains:
+def tide_gains(
+    errors: TideErrors, weights: NDArray[np.float64] | None = None, *, recalls: Recalls = "coco"
+) -> TideGains:
     """Returns the AP before and after each fix, of the plain data or of weighted images.
 
     A fix of Cls or Loc makes the error that ``repairs`` an object true, at its own score, and
@@ -165,26 +171,18 @@ def tide_gains(errors: TideErrors, weights: NDArray[np.float64] | None = None) -
 
     Args:
         weights: (B, I) how often each image counts in each draw; without it, the results lack B.
+        recalls: Whose 101 recall points precision is read at.
     """
-    plain = _outcomes(errors)
-    as_is = replace(
-        plain, tp=plain.tp[:1], ignored=plain.ignored[:1], thresholds=plain.thresholds[:1]
-    )
-    fixed_counts = (errors.objects - errors.objects_missed, errors.objects_hit)
-    parts = [
-        average_precision(matches, weights, metric="coco101")
-        for matches in (plain, *(replace(as_is, positives=counts) for counts in fixed_counts))
-    ]
-    ap = 100.0 * np.moveaxis(np.concatenate(parts, axis=-1), -1, -2)
-    before = ap[..., 0, :]
-    # As is, Cls ... Bkg, FalsePos, Miss, FalseNeg -> the order of TYPES.
-    after = ap[..., [1, 2, 3, 4, 5, 7, 6, 8], :]
+    metric: Metric = "coco101" if recalls == "coco" else "tidecv101"
+    precision = average_precision(_outcomes(errors), weights, metric=metric)
+    ap = 100.0 * np.moveaxis(precision, -1, -2)
+    before, after = ap[..., 0, :], ap[..., 1:, :]
     emptied = np.isnan(after) & ~np.isnan(before)[..., None, :]
     return TideGains(before, np.where(emptied, 0.0, after))
 
 
 def _outcomes(errors: TideErrors) -> Matches:
-    """The outcomes as they are and after the fixes that leave the objects alone, as "thresholds".
+    """The outcomes as they are and after each fix, in the order of ``TYPES``, as "thresholds".
 
     The rows of Cls errors that change class stand a second time, under their new class; they are
     ignored everywhere but after that fix.
@@ -201,12 +199,16 @@ def _outcomes(errors: TideErrors) -> Matches:
     ignored = errors.ignored[source] | is_copy
     made_true = {CLS: is_copy, LOC: repairs & (kind == LOC)}
     nothing = np.zeros(len(source), dtype=bool)
-    outcomes = [(hit, ignored)]
+    as_is = (hit, ignored)
+    outcomes = [as_is]
     for code in (CLS, LOC, BOTH, DUPE, BKG):
         true = made_true.get(code, nothing)
         outcomes.append((hit | true, (ignored | (kind == code)) & ~true))
     # Ranked last, a false detection can't lower the precision at any recall that is reached.
-    outcomes.append((hit, ~hit))
+    outcomes += [as_is, (hit, ~hit), as_is]
+    objects = [errors.objects] * len(outcomes)
+    objects[1 + TYPES.index("Miss")] = errors.objects - errors.objects_missed
+    objects[1 + TYPES.index("FalseNeg")] = errors.objects_hit
     return Matches(
         row=errors.row[source],
         image=errors.image[source],
@@ -214,7 +216,7 @@ def _outcomes(errors: TideErrors) -> Matches:
         score=errors.score[source],
         tp=np.stack([true for true, _ in outcomes]),
         ignored=np.stack([left_out for _, left_out in outcomes]),
-        positives=errors.objects,
+        positives=np.stack(objects),
         thresholds=np.arange(len(outcomes), dtype=np.float64),
     )
 
