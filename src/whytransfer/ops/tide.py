@@ -6,8 +6,8 @@ table, so that a bootstrap never matches again.
 
 Source: Bolya, Foley, Hays, Hoffman 2020, "TIDE: A General Toolbox for Identifying Object Detection
 Errors", sections 2-3, and tidecv @49a5d2a (quantify.py, errors/, ap.py).
-Differs: AP reads recall at pycocotools' 101 points, so that it equals COCO's AP50 (tidecv's points
-are a last bit lower at ten of them). Detections of equal score keep the order (image, row) before
+Differs: AP reads recall at pycocotools' 101 points, so that it equals COCO's AP50; tidecv's points
+are a last bit lower at ten of them, and are read where they are asked for. Detections of equal score keep the order (image, row) before
 and after a fix (tidecv puts the false ones first after one). The classes of the mean are those
 with an object, before and after a fix (tidecv counts a class with detections alone as 0, until a
 fix empties it). A difficult object is ignored by plain IoU; tidecv knows crowd regions alone.
@@ -19,9 +19,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from whytransfer.ops.average_precision import Matches, Metric, average_precision
+from whytransfer.ops.average_precision import By, Matches, Metric, average_precision
 from whytransfer.ops.detections import Detections, Truth
-from whytransfer.ops.matching import Pairs, claim_in_turn, overlaps, rank_within
+from whytransfer.ops.matching import Pairs, claim_in_turn, mask_overlaps, overlaps, rank_within
 
 MAIN_TYPES = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
 """Wrong class, badly placed, both, duplicate, on the background, missed object."""
@@ -108,6 +108,7 @@ def tide_errors(
     foreground: float = 0.5,
     background: float = 0.1,
     max_per_image: int = 100,
+    by: By = "boxes",
 ) -> TideErrors:
     """Gives every detection and object its type.
 
@@ -119,10 +120,14 @@ def tide_errors(
 
     Args:
         max_per_image: The best of each image take part, all classes together.
+        by: What overlaps, boxes or masks (then both have some).
     """
     dets, row = _best_per_image(detections, max_per_image)
     normal = ~(truth.difficult | truth.crowd)
-    pairs = overlaps(dets, truth, minimum=background, same_label=False, crowd_by_detection=True)
+    if by == "boxes":
+        pairs = overlaps(dets, truth, minimum=background, same_label=False, crowd_by_detection=True)
+    else:
+        pairs = mask_overlaps(dets, truth, minimum=background, same_label=False)
     own = dets.label[pairs.detection] == truth.label[pairs.truth]
     on_ignored = own & ~normal[pairs.truth] & (pairs.iou > foreground)
     ignored = np.isin(np.arange(len(dets)), pairs.detection[on_ignored])
@@ -265,6 +270,7 @@ def _best_per_image(detections: Detections, limit: int) -> tuple[Detections, NDA
         detections.label[row],
         detections.score[row],
         detections.boxes_xyxy[row],
+        None if detections.masks is None else detections.masks[row],
     )
     return kept, row
 
