@@ -1,4 +1,4 @@
-"""Writes tidecv_constants.json: what the released package says of the sets of tests/ops/tide_scenes.
+"""Writes tidecv_constants.json: what the released package says of tests/ops/tide_scenes.py.
 
     uv venv build/tidecv
     uv pip install --python build/tidecv tidecv==1.0.1 faster-coco-eval

@@ -34,6 +34,8 @@ class DetectionRun:
         arm: The pretraining it started from, as reports name it.
         seed: Seed of pretraining and transfer.
         fingerprint: Of the transfer artifact.
+        variant: Empty for the run that stands for the arm; else the name of a further complete
+            run of it, such as a shorter schedule.
     """
 
     arm: str
@@ -41,6 +43,7 @@ class DetectionRun:
     fingerprint: str
     truth: Truth
     detections: Detections
+    variant: str = ""
 
 
 @dataclass(frozen=True)

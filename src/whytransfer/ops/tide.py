@@ -7,13 +7,14 @@ table, so that a bootstrap never matches again.
 Source: Bolya, Foley, Hays, Hoffman 2020, "TIDE: A General Toolbox for Identifying Object Detection
 Errors", sections 2-3, and tidecv @49a5d2a (quantify.py, errors/, ap.py).
 Differs: AP reads recall at pycocotools' 101 points, so that it equals COCO's AP50; tidecv's points
-are a last bit lower at ten of them, and are read where they are asked for. Detections of equal score keep the order (image, row) before
-and after a fix (tidecv puts the false ones first after one). The classes of the mean are those
+are a last bit lower at ten of them, and are read where they are asked for. Detections of equal
+score keep the order (image, row) before and after a fix (tidecv puts the false ones first after
+one). The classes of the mean are those
 with an object, before and after a fix (tidecv counts a class with detections alone as 0, until a
 fix empties it). A difficult object is ignored by plain IoU; tidecv knows crowd regions alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -36,6 +37,10 @@ Recalls = Literal["coco", "tidecv"]
 
 HIT, CLS, LOC, BOTH, DUPE, BKG = range(-1, 5)
 """What a detection is; from ``CLS`` on, an index into ``TYPES``."""
+
+
+_BEYOND = -2
+"""The kind of a false detection that no fix reaches."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +95,14 @@ class TideGains:
         gain: NDArray[np.float64] = np.maximum(self.after - self.before[..., None, :], 0.0)
         return gain
 
-    def in_all(self) -> NDArray[np.float64]:
-        """Returns dAP of each type, taken of the mean over classes, in points: (..., K)."""
+    def in_all(self, members: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """Returns dAP of each type, taken of the mean over classes, in points: (..., K).
+
+        Args:
+            members: (C,) the classes of the mean; all where left out.
+        """
         gain = self.after - self.before[..., None, :]
+        gain = gain if members is None else gain[..., members]
         known = ~np.isnan(gain)
         count = known.sum(axis=-1)
         total = np.where(known, gain, 0.0).sum(axis=-1)
@@ -184,6 +194,29 @@ def tide_gains(
     before, after = ap[..., 0, :], ap[..., 1:, :]
     emptied = np.isnan(after) & ~np.isnan(before)[..., None, :]
     return TideGains(before, np.where(emptied, 0.0, after))
+
+
+def among(
+    errors: TideErrors, truth: Truth, rows: NDArray[np.bool_], objects: NDArray[np.bool_]
+) -> TideErrors:
+    """Returns the errors of which the fixes reach only some; the others are false as before.
+
+    The two special fixes don't tell errors apart: they stay those of all.
+
+    Args:
+        truth: Of the objects.
+        rows: (R,) the false detections that a fix may reach.
+        objects: (G,) the missed objects that it may reach.
+
+    Source: tidecv @49a5d2a, errors/qualifiers.py, ``Qualifier``.
+    """
+    missed = errors.missed & objects
+    return replace(
+        errors,
+        kind=np.where(rows | (errors.kind == HIT), errors.kind, _BEYOND).astype(np.int8),
+        missed=missed,
+        objects_missed=_per_image(truth, missed),
+    )
 
 
 def _outcomes(errors: TideErrors) -> Matches:

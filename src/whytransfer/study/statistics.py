@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from whytransfer.core.records import Comparison
 from whytransfer.ops.resampling import (
     percentile_interval,
+    satterthwaite_degrees,
     seed_spread,
     smallest_detectable,
     student_quantile,
@@ -82,7 +83,8 @@ def compare(scores: Scores, arm: str, reference: str) -> Comparison:
         assert spread.deviation is not None
         seed_variance = spread.deviation**2 / len(seeds)
         error = math.sqrt(seed_variance + image_variance)
-        reach = _student_reach(seed_variance, image_variance, len(seeds) - 1) * error
+        degrees = satterthwaite_degrees([(seed_variance, len(seeds) - 1)], image_variance)
+        reach = student_quantile((1 + LEVEL) / 2, degrees) * error
         low, high, interval = difference - reach, difference + reach, f"seeds then {scores.sampled}"
     return Comparison(
         task=scores.task,
@@ -102,14 +104,3 @@ def compare(scores: Scores, arm: str, reference: str) -> Comparison:
         smallest_detectable=smallest_detectable(error, LEVEL),
         shown=low > 0 or high < 0,
     )
-
-
-def _student_reach(seed_variance: float, image_variance: float, degrees: int) -> float:
-    """Returns how many standard errors the interval reaches: t of Satterthwaite's degrees.
-
-    The images' variance comes from many draws, so only the seeds' limits the degrees of freedom.
-    """
-    if seed_variance == 0.0:
-        return student_quantile((1 + LEVEL) / 2, 10_000)
-    total = degrees * ((seed_variance + image_variance) / seed_variance) ** 2
-    return student_quantile((1 + LEVEL) / 2, max(1, min(10_000, math.floor(total))))
