@@ -50,9 +50,9 @@ def main() -> None:
     version = {name: importlib.metadata.version(name) for name in ("tidecv", "numpy")}
     print(json.dumps(version), flush=True)
     for _ in sys.stdin:
-        started = time.perf_counter()
+        started = time.process_time()
         found = {arm.name: estimate(truth, arm) for arm in arms}
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         print(json.dumps({"seconds": seconds, "found": found}), flush=True)
 
 

@@ -113,7 +113,8 @@ def diagnose(
         list[str] | None, typer.Option("--set", help="A setting of the analysis as field=value.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", help="The test images: for pictures, or to look at.")
+        str | None,
+        typer.Option("--data", help="The test images, and the truth of foreign predictions."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,

@@ -30,9 +30,11 @@ def run(
     Args:
         analysis: A name of ``whytransfer ls``, or a dotted path.
         runs: Name of an arm → what :func:`whytransfer.transfer.run` gave, or the folder of such an
-            artifact; of an analysis of backbones what :func:`whytransfer.pretrain.run` gave, or
-            anybody's checkpoint. Several where there are several seeds.
-        data: The dataset of the test images: for pictures, or for backbones to look at.
+            artifact, or predictions that others made: a COCO file of results, or a folder of VOC's;
+            of an analysis of backbones what :func:`whytransfer.pretrain.run` gave, or anybody's
+            checkpoint. Several where there are several seeds.
+        data: The dataset of the test images: for pictures, for the truth of predictions that others
+            made, or for backbones to look at.
         store: The folder that holds all artifacts.
         settings: Fields of the analysis' ``Config``.
 
@@ -49,21 +51,23 @@ def run(
     config = stage.resolve(analysis, settings, f"diagnose {analysis}")
     subjects = []
     for name, given in runs.items():
-        for found in [given] if isinstance(given, str | Path | Artifact) else given:
-            subjects.append(_subject(name, found))
+        several = [given] if isinstance(given, str | Path | Artifact) else given
+        subjects += [_subject(name, found, number) for number, found in enumerate(several)]
     dataset = None if data is None else open_reference(data, opened)
     return stage.run(analysis, subjects, dataset, config, store=opened)
 
 
-def _subject(arm: str, found: Run) -> Subject:
+def _subject(arm: str, found: Run, number: int) -> Subject:
+    """What was given, by its seed; what is from elsewhere is numbered in the order given."""
     from pathlib import Path
 
     from whytransfer.core.store import open_artifact
+    from whytransfer.diagnose.foreign_detections import is_foreign
     from whytransfer.diagnose.stage import Subject
 
     if isinstance(found, str | Path):
         path = Path(found)
-        if path.is_file():
-            return Subject(arm, 0, path)
+        if is_foreign(path):
+            return Subject(arm, number, path)
         found = open_artifact(path)
     return Subject(arm, found.record.seed or 0, found)

@@ -147,8 +147,8 @@ def _compared(compared: Compared) -> list[Table]:
                columns, [_difference_row(d) for d in compared.tide]),
         _table("The same at matched AP (TIDE, AP points)", matched,
                list(_matched_rows(compared))),
-        _table("Differences in the types of the best detections (Hoiem, percentage points)", columns,
-               [_difference_row(d) for d in compared.hoiem]),
+        _table("Differences in the types of the best detections (Hoiem, percentage points)",
+               columns, [_difference_row(d) for d in compared.hoiem]),
     ]  # fmt: skip
     for level, differences in (compared.parts or {}).items():
         title = f"Differences by {level} (TIDE, AP points; corrected among themselves)"

@@ -11,13 +11,13 @@ from pydantic import BaseModel
 from whytransfer.core import plugins
 from whytransfer.core.config import build
 from whytransfer.core.errors import InputError
-from whytransfer.core.fingerprint import hash_file
 from whytransfer.core.records import Finding, Metric
 from whytransfer.core.stage import Step, materialise
 from whytransfer.core.store import Artifact, Store, write_text
 from whytransfer.data.dataset import Dataset
 from whytransfer.data.predictions import read_detections, read_truth
 from whytransfer.diagnose.analysis import BackboneRun, DetectionRun, FineTunedRun, Kind
+from whytransfer.diagnose.foreign_detections import Foreign, content_hash
 
 if TYPE_CHECKING:
     from whytransfer.backbone.model import Backbone
@@ -32,7 +32,8 @@ class Subject:
     """A finished run, or somebody else's file, as the analysis is to call it.
 
     Attributes:
-        found: The artifact, or the path of a file from elsewhere.
+        found: The artifact, or the path of what is from elsewhere: a checkpoint, or predictions (a
+            file, or a folder of VOC's results).
     """
 
     arm: str
@@ -41,10 +42,10 @@ class Subject:
 
     @property
     def fingerprint(self) -> str:
-        """Names the content: of the artifact, or of the file."""
+        """Names the content: of the artifact, or of what is from elsewhere."""
         if isinstance(self.found, Artifact):
             return self.found.fingerprint
-        return hash_file(self.found)
+        return content_hash(self.found)
 
 
 def resolve(analysis: str, values: Mapping[str, Any], where: str) -> BaseModel:
@@ -99,12 +100,12 @@ def run(
     """Answers the analysis' question about finished runs.
 
     Args:
-        data: The dataset of the test images. An analysis of detections takes pictures from it;
-            one of backbones looks at nothing else.
+        data: The dataset of the test images. An analysis of detections takes pictures from it, and
+            the truth of predictions from elsewhere; one of backbones looks at nothing else.
 
     Raises:
         InputError: No runs, one that stands twice, one of another kind than the analysis reads, or
-            no data where it looks at images.
+            no data where it looks at images or at predictions from elsewhere.
     """
     module = plugins.find("analysis", analysis)
     where = f"diagnose {analysis}"
@@ -117,10 +118,12 @@ def run(
         raise InputError(where, "no data given", "the images to look at", "name them with --data")
     prints = [subject.fingerprint for subject in subjects]
     inputs = dict(zip(named, prints, strict=True))
+    if data is not None and any(isinstance(subject.found, Path) for subject in subjects):
+        inputs["data"] = data.fingerprint  # their truth
 
     def compute(folder: Path, _work: Path) -> tuple[Metric, ...]:
-        read = _READERS[kind_of(analysis)]
-        runs = [read(subject, store) for subject in subjects]
+        read, foreign = _READERS[kind_of(analysis)], Foreign(data)
+        runs = [read(subject, store, foreign) for subject in subjects]
         finding: Finding = module.answer(runs, data, config, folder)
         write_text(folder / FINDING, finding.model_dump_json(indent=1))
         return (finding.headline, *finding.metrics)
@@ -134,20 +137,23 @@ def read_finding(artifact: Artifact) -> Finding:
     return Finding.model_validate_json(artifact.file(FINDING).read_text(encoding="utf-8"))
 
 
-def _detections(subject: Subject, _store: Store) -> DetectionRun:
-    artifact = _artifact(subject, "a transfer that detects")
+def _detections(subject: Subject, _store: Store, foreign: Foreign) -> DetectionRun:
+    if isinstance(subject.found, Path):
+        found = foreign.read(subject.found)
+        return DetectionRun(subject.arm, subject.seed, subject.fingerprint, *found)
+    artifact = subject.found
     truth = read_truth(artifact.file("truth.json"))
     detections = read_detections(artifact.file("predictions.json"), truth)
     return DetectionRun(subject.arm, subject.seed, artifact.fingerprint, truth, detections)
 
 
-def _backbone(subject: Subject, _store: Store) -> BackboneRun:
+def _backbone(subject: Subject, _store: Store, _foreign: Foreign) -> BackboneRun:
     found = subject.found
     path = found.path if isinstance(found, Artifact) else found
     return BackboneRun(subject.arm, subject.seed, subject.fingerprint, partial(_load, path))
 
 
-def _fine_tuned(subject: Subject, store: Store) -> FineTunedRun:
+def _fine_tuned(subject: Subject, store: Store, _foreign: Foreign) -> FineTunedRun:
     artifact = _artifact(subject, "a transfer that trains the backbone")
     start = artifact.record.inputs.get("backbone")
     before = next((a for a in store.all() if a.fingerprint == start), None)
@@ -177,7 +183,7 @@ def _load(path: Path) -> "Backbone":
     return artifact.load(artifact.folder_in(path)).eval()
 
 
-_READERS: dict[Kind, Callable[[Subject, Store], Any]] = {
+_READERS: dict[Kind, Callable[[Subject, Store, Foreign], Any]] = {
     "detections": _detections,
     "backbones": _backbone,
     "fine_tuned": _fine_tuned,
