@@ -50,7 +50,7 @@ class TestIntervals:
     def test_the_same_seeds_are_paired_and_others_are_not(self):
         shared = np.array([0.0, 10.0, 20.0])
         other = measured(shared, seeds=(2, 1, 0))
-        paired = measured(shared[::-1] + [1.0, 1.1, 0.9], seeds=(0, 1, 2))
+        paired = measured(np.add(shared[::-1], [1.0, 1.1, 0.9]), seeds=(0, 1, 2))
         (found,) = differences(paired, other)
         assert found.value == pytest.approx(1.0)
         assert found.high - found.low < 1

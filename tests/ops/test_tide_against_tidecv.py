@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from tests.ops.tide_scenes import NUM_RANDOM, REAL, scenes
 
-from whytransfer.ops.tide import HIT, MAIN_TYPES, TYPES, tide_errors, tide_gains
+from whytransfer.ops.boxes import area_xyxy
+from whytransfer.ops.object_sizes import bands
+from whytransfer.ops.tide import HIT, MAIN_TYPES, TYPES, among, tide_errors, tide_gains
 
 CONSTANTS = json.loads(
     (Path(__file__).parents[1] / "oracles" / "tidecv_constants.json").read_text(encoding="utf-8")
@@ -40,6 +42,20 @@ def test_equal_to_tidecv(name, overlap, sets):
     assert gains.before == pytest.approx(case["ap_per_class"], abs=POINTS)
     assert gains.before.mean() == pytest.approx(case["ap"], abs=POINTS)
     assert gains.in_all() == pytest.approx([case["gains"][kind] for kind in TYPES], abs=POINTS)
+
+
+@pytest.mark.parametrize("name", [name for name, overlap in CASES if overlap == "boxes"])
+def test_the_errors_of_one_size_cost_what_tidecv_says(name, sets):
+    found, truth = sets[name]
+    errors, scale = tide_errors(found, truth), bands(truth, "coco")
+    size_of_object = scale.of(truth.area, truth.label)
+    size = scale.of(area_xyxy(found.boxes_xyxy)[errors.row], errors.label)
+    size = np.where(errors.target >= 0, size_of_object[errors.target], size)
+    for band, words in enumerate(scale.names):
+        part = among(errors, truth, size == band, size_of_object == band)
+        gains = tide_gains(part, recalls="tidecv").in_all()[: len(MAIN_TYPES)]
+        expected = CASES[name, "boxes"]["by_size"][words]
+        assert gains == pytest.approx([expected[kind] for kind in MAIN_TYPES], abs=POINTS)
 
 
 def test_the_two_grids_of_recall_differ_by_little(sets):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tests.ops.tide_scenes import scenes
 from tidecv import TIDE, Data
+from tidecv.errors.qualifiers import AREA
 
 OVERLAPS = {"boxes": TIDE.BOX, "masks": TIDE.MASK}
 VERSIONS = ("tidecv", "pycocotools", "numpy", "faster-coco-eval")
@@ -43,7 +44,14 @@ def asked(found, truth, mode):
     tide = TIDE()
     run = tide.evaluate(wanted, detections, mode=mode)
     gains = tide.get_main_errors()["found"] | tide.get_special_errors()["found"]
+    by_size = {
+        size.name.lower(): {
+            kind.short_name: gain for kind, gain in run.fix_main_errors(qual=size).items()
+        }
+        for size in AREA
+    }
     return {
+        "by_size": by_size if mode == TIDE.BOX else None,  # by the area of boxes in any case
         "ap": run.ap,
         "ap_per_class": [run.ap_data.objs[c].get_ap() for c in range(len(truth.classes))],
         "gains": gains,
