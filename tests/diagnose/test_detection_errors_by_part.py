@@ -68,8 +68,8 @@ class TestParts:
                 if r["arm"] == "bad"}  # fmt: skip
         assert rows["pets"]["localisation"] == pytest.approx(100)
         assert rows["rest"]["localisation"] == 0
-        levels = {row["level"] for row in finding.figures["Loc_by_group"]}
-        assert levels == set(groups)
+        parts = {row["part"] for row in finding.figures["Loc_by_group"]}
+        assert parts == set(groups)
 
     @pytest.mark.parametrize("sizes", ["coco", "percentiles"])
     def test_a_fault_of_small_objects_is_shown_there(self, sizes, tmp_path):

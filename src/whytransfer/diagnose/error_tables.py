@@ -98,7 +98,7 @@ def figures(
         for name, value in zip(tide.MAIN_TYPES, profile.dap.mean, strict=False):
             gains.append({"arm": arm, "type": name, "dap": number(value)})
     compared: list[Row] = [
-        {"arm": d.arm, "level": d.type, "value": d.metric.value, "low": d.metric.low,
+        {"arm": d.arm, "part": d.type, "value": d.metric.value, "low": d.metric.low,
          "high": d.metric.high} for d in differences
     ]  # fmt: skip
     drawn = {
@@ -118,7 +118,7 @@ def _dots(profiles: Mapping[str, ErrorProfile], level: str, kind: str) -> list[R
         for (of, part), measured in profile.parts.items():
             if of == level:
                 found = estimates(measured)[index].metric(kind, "AP points", 0)
-                rows.append({"arm": arm, "level": part, "value": found.value, "low": found.low,
+                rows.append({"arm": arm, "part": part, "value": found.value, "low": found.low,
                              "high": found.high})  # fmt: skip
     return rows
 

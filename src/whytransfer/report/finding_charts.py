@@ -4,9 +4,10 @@
     arm, type, dap     bars side by side, because AP gains of single repairs do not add up
     arm, level, value  dots per level of the backbone; the first such figure of a finding also
                        colours a diagram of the stages
+    arm, part, value   the same dots per part of something else, and no diagram
     arm, x, value      lines over a number; the figure's name says what it is
 
-The last two may have ``low`` and ``high``, an interval, and ``seed``: then every seed is drawn. A
+The last three may have ``low`` and ``high``, an interval, and ``seed``: then every seed is drawn. A
 figure of other columns stays a table; the numbers of every figure stand in one anyway.
 """
 
@@ -51,6 +52,9 @@ def finding_charts(
                 drawn.append(stage_diagram(name, rows, arms, f"{chart_id}-stages"))
             has_diagram = True
             drawn.append(level_dots(name, rows, arms, chart_id))
+        elif {"arm", "part", "value"} <= columns:
+            parts = [{**row, "level": row["part"]} for row in rows]
+            drawn.append(level_dots(name, parts, arms, chart_id, "part"))
         elif {"arm", "x", "value"} <= columns:
             drawn.append(lines(name, rows, arms, chart_id))
     return drawn

@@ -58,8 +58,14 @@ def stage_diagram(name: str, rows: Sequence[Row], arms: Sequence[str], chart_id:
     return Chart(chart_id, title, description, spec)
 
 
-def level_dots(name: str, rows: Sequence[Row], arms: Sequence[str], chart_id: str) -> Chart:
-    """Draws each arm's value at each level as a dot on its interval; every seed for itself."""
+def level_dots(
+    name: str, rows: Sequence[Row], arms: Sequence[str], chart_id: str, per: str = "level"
+) -> Chart:
+    """Draws each arm's value at each level as a dot on its interval; every seed for itself.
+
+    Args:
+        per: What a level is called.
+    """
     import altair as alt
 
     shown, levels = _finite(rows), _levels(rows)
@@ -68,7 +74,7 @@ def level_dots(name: str, rows: Sequence[Row], arms: Sequence[str], chart_id: st
         y=alt.Y("level:N", sort=levels, title=None, scale=alt.Scale(paddingInner=0.3)),
         yOffset=alt.YOffset("arm:N", sort=[key.label for key in legend]),
         color=colour_of("arm", legend),
-        tooltip=[tip("arm"), tip("level"), *_tips(name, shown)],
+        tooltip=[tip("arm"), tip("level", per), *_tips(name, shown)],
     )
     rules = base.mark_rule(strokeWidth=2, opacity=0.5).encode(
         alt.X("low:Q", title=None), x2="high:Q"
@@ -76,7 +82,7 @@ def level_dots(name: str, rows: Sequence[Row], arms: Sequence[str], chart_id: st
     dots = base.mark_point(filled=True, size=60, opacity=1).encode(
         alt.X("value:Q", title=None, scale=alt.Scale(zero=False, nice=True, padding=12))
     )
-    title = f"{words(name)}, per level"
+    title = f"{words(name)}, per {per}"
     description = f"{title}, of each arm with its interval: {', '.join(levels)}."
     height_px = len(levels) * (_DOT_PX * len(legend) + _GROUP_GAP_PX)
     spec = specification(alt.layer(rules, dots), shown, height_px)
