@@ -48,7 +48,7 @@ def test_worse_only_at_short_lengths_only_starts_slower(tmp_path):
 
 
 def test_a_gap_that_fades_without_being_shown_to_shrink_is_not_called_a_start(tmp_path):
-    rates = planted.rates((0.5, 0.65, 0.6, 0.6), (0.5, 0.5, 0.6, 0.6))
+    rates = planted.rates((0.5, 0.8, 0.6, 0.6), (0.5, 0.5, 0.6, 0.6))
     finding = found(rates, tmp_path)
     assert "only starts" not in finding.answer and "that it shrinks isn't shown" in finding.answer
 

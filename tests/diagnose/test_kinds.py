@@ -15,8 +15,10 @@ from whytransfer.data.predictions import (
     write_detections,
     write_truth,
 )
-from whytransfer.diagnose import stage
+from whytransfer.diagnose import subjects
 from whytransfer.diagnose.analysis import ClassRun, DetectionRun, Variant
+from whytransfer.diagnose.reading import Reader
+from whytransfer.diagnose.subjects import Subject
 
 
 def artifact(store, headline, config, fill):
@@ -47,7 +49,7 @@ def classes(folder):
 
 
 def read(found, store, kind="scored"):
-    return stage._READERS[kind](stage.Subject("a", 3, found, "length_2"), store)
+    return Reader(kind, store, None).read([Subject("a", 3, found, "length_2")])[0]
 
 
 @pytest.mark.parametrize(
@@ -97,9 +99,9 @@ def test_other_predictions_and_none_are_refused(tmp_path):
 @pytest.mark.parametrize("arm", ["moco", "a/seed1", "x:y", "seed0"])
 @pytest.mark.parametrize("variant", ["", "length_0.5", "seed2"])
 def test_names_of_inputs_are_read_back(arm, variant):
-    name = stage.input_name(arm, 7, variant)
-    assert stage.read_input_name(name) == (arm, 7, variant)
-    assert stage.read_against_name(stage.against_name(arm, 1)) == arm
+    name = subjects.input_name(arm, 7, variant)
+    assert subjects.read_input_name(name) == (arm, 7, variant)
+    assert subjects.read_against_name(subjects.against_name(arm, 1)) == arm
 
 
 @pytest.mark.parametrize("fields", [{"name": "a/b"}, {"name": ""}, {"name": "x", "length": 0}])

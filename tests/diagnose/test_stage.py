@@ -103,7 +103,7 @@ def test_a_store_without_the_beginning_is_named(data, pair, tmp_path):
     _, _, after = pair
     elsewhere = tmp_path / "elsewhere"
     with pytest.raises(
-        InputError, match=r"elsewhere lacks the backbone that it began with; .*--st"
+        InputError, match=r"elsewhere lacks the backbone it began with; .*--st"
     ):
         diagnose.run("drift", {"a": after}, data, store=elsewhere, **DRIFT)
 

@@ -14,6 +14,7 @@ NAMES = {
     "pretrain_end_to_end": ["r18_vs_reference", "r50_vs_reference", "r18_vs_lightly"],
     "exemplar_loss": ["vs_naive", "extra_mb"],
     "inversion": ["vs_single"],
+    "detection_errors": ["vs_tidecv", "with_intervals_vs_tidecv"],
     "scaling": [
         "two_processes", "images_x10", "exponent_images", "exponent_keys", "exponent_batch",
         "exponent_size",

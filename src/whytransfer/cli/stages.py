@@ -118,7 +118,8 @@ def diagnose(
         list[str] | None, typer.Option("--set", help="A setting of the analysis as field=value.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", help="The test images: for pictures, or to look at.")
+        str | None,
+        typer.Option("--data", help="The test images, and the truth of foreign predictions."),
     ] = None,
     against: Annotated[
         str | None, typer.Option("--against", help="What the runs were pretrained on.")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from whytransfer.core.store import Artifact
     from whytransfer.data.dataset import Dataset
-    from whytransfer.diagnose.stage import Subject
+    from whytransfer.diagnose.subjects import Subject
 
     Run = str | Path | Artifact
 
@@ -31,10 +31,12 @@ def run(
     Args:
         analysis: A name of ``whytransfer ls``, or a dotted path.
         runs: Name of an arm → what :func:`whytransfer.transfer.run` gave, or the folder of such an
-            artifact; of an analysis of backbones what :func:`whytransfer.pretrain.run` gave, or
-            anybody's checkpoint. Several where there are several seeds. Of an analysis that needs
-            further runs, these are called ``ARM:VARIANT``.
-        data: The dataset of the test images: for pictures, or for backbones to look at.
+            artifact, or predictions that others made: a COCO file of results, or a folder of VOC's;
+            of an analysis of backbones what :func:`whytransfer.pretrain.run` gave, or anybody's
+            checkpoint. Several where there are several seeds. Of an analysis that needs further
+            runs, these are called ``ARM:VARIANT``.
+        data: The dataset of the test images: for pictures, for the truth of predictions that others
+            made, or for backbones to look at.
         against: What the arms were pretrained on, for an analysis that reads it; it alone will do
             for one that needs no runs.
         store: The folder that holds all artifacts.
@@ -49,6 +51,7 @@ def run(
     from whytransfer.core.store import Artifact, Store
     from whytransfer.data.stage import open_reference
     from whytransfer.diagnose import stage
+    from whytransfer.diagnose.subjects import Subject
 
     opened = Store(store)
     config = stage.resolve(analysis, settings, f"diagnose {analysis}")
@@ -61,23 +64,27 @@ def run(
     for name, given in runs.items():
         arm, _, variant = name.rpartition(":")
         called = (arm, variant) if arm and variant in named else (name, "")
-        for found in [given] if isinstance(given, str | Path | Artifact) else given:
-            subjects.append(_subject(*called, found, seen))
+        several = [given] if isinstance(given, str | Path | Artifact) else given
+        subjects += [_subject(*called, run, number, seen) for number, run in enumerate(several)]
     if seen and not subjects:
-        subjects.append(stage.Subject("pretraining", 0, None, against=seen))
+        subjects.append(Subject("pretraining", 0, None, against=seen))
     dataset = None if data is None else open_reference(data, opened)
     return stage.run(analysis, subjects, dataset, config, store=opened)
 
 
-def _subject(arm: str, variant: str, found: Run, against: tuple[Dataset, ...] | None) -> Subject:
+def _subject(
+    arm: str, variant: str, found: Run, number: int, against: tuple[Dataset, ...] | None
+) -> Subject:
+    """What was given, by its seed; what is from elsewhere is numbered in the order given."""
     from pathlib import Path
 
     from whytransfer.core.store import open_artifact
-    from whytransfer.diagnose.stage import Subject
+    from whytransfer.diagnose.foreign_detections import is_foreign
+    from whytransfer.diagnose.subjects import Subject
 
     if isinstance(found, str | Path):
         path = Path(found)
-        if path.is_file():
-            return Subject(arm, 0, path, variant, against)
+        if is_foreign(path):
+            return Subject(arm, number, path, variant, against)
         found = open_artifact(path)
     return Subject(arm, found.record.seed or 0, found, variant, against)

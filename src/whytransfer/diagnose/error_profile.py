@@ -1,15 +1,20 @@
-"""The detection errors of one pretraining: its seeds, their mean, and how it moves with the images.
+"""The detection errors of one pretraining: each seed's, and how they move with the images.
 
-Letters: S seeds, B draws, K TIDE types, C classes; Hoiem's types are always five.
+Letters: S seeds, B draws, K TIDE types, M of them main ones, C classes; Hoiem's types are always
+five.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whytransfer.diagnose.analysis import DetectionRun
+from whytransfer.diagnose.error_estimates import Measured
+from whytransfer.ops.average_precision import By
+from whytransfer.ops.boxes import area_xyxy
 from whytransfer.ops.hoiem import (
     HoiemTypes,
     Rule,
@@ -18,20 +23,40 @@ from whytransfer.ops.hoiem import (
     impact,
     type_counts,
 )
-from whytransfer.ops.tide import tide_errors, tide_gains
+from whytransfer.ops.masks import areas as mask_areas
+from whytransfer.ops.object_sizes import Sizes, bands
+from whytransfer.ops.tide import (
+    MAIN_TYPES,
+    TideErrors,
+    TideGains,
+    among,
+    tide_errors,
+    tide_gains,
+)
 
 Floats = NDArray[np.float64]
+
+RULES: tuple[Rule, ...] = get_args(Rule)
 
 
 @dataclass(frozen=True)
 class ErrorRules:
-    """How errors are typed and counted: TIDE's thresholds, Hoiem's similar sets and prefix."""
+    """How errors are typed and counted: TIDE's thresholds, Hoiem's similar sets and prefix.
+
+    Attributes:
+        groups: Name → classes whose errors are reported together.
+        sizes: The bands of size by which errors are told apart; ``None`` for none.
+        by: What overlaps for TIDE's types; Hoiem's are of boxes.
+    """
 
     foreground: float
     background: float
     max_per_image: int
     similar: tuple[tuple[str, ...], ...]
     rule: Rule
+    groups: Mapping[str, tuple[str, ...]]
+    sizes: Sizes | None
+    by: By = "boxes"
 
 
 @dataclass(frozen=True)
@@ -44,10 +69,11 @@ class ErrorProfile:
         types: Hoiem's types of every detection, one entry per seed.
         ap: (S, C) AP at the foreground threshold.
         dap_per_class: (S, K, C) gain of fixing each TIDE type.
-        dap: (S, K) the same, of the mean over the classes.
-        dap_draws: (B, K) the mean over the seeds, under each draw of the images.
-        counts: (C, 5) Hoiem's types of the counted detections, summed over the seeds.
-        count_draws: (B, 5) the same over all classes, under each draw.
+        dap: Of the mean over the classes, by TIDE type.
+        parts: The same of the main types by part of the data: (``class``, name), (``group``, name)
+            or (``size``, name); of a size, what fixing its errors alone gains in all classes.
+        shares: Hoiem's types in percent of the counted detections.
+        counts: (C, 5) Hoiem's types of the counted detections, summed over the seeds, by rule.
         impact: (C,) mean over the seeds of Hoiem's normalised AP, by repair.
     """
 
@@ -56,11 +82,16 @@ class ErrorProfile:
     types: tuple[HoiemTypes, ...]
     ap: Floats
     dap_per_class: Floats
-    dap: Floats
-    dap_draws: Floats
-    counts: Floats
-    count_draws: Floats
+    dap: Measured
+    parts: dict[tuple[str, str], Measured]
+    shares: Measured
+    counts: dict[Rule, Floats]
     impact: dict[str, Floats]
+
+    @property
+    def mean_ap(self) -> float:
+        """AP in percent, the mean over the seeds and the classes that have one."""
+        return float(np.nanmean(self.ap))
 
 
 def error_profile(
@@ -72,64 +103,130 @@ def error_profile(
         runs: Of one arm, over one truth.
         weights: (B, I) how often each image counts in each draw.
     """
-    draws = weights.astype(np.float64)
+    draws, seeds = weights.astype(np.float64), tuple(run.seed for run in runs)
     tide = [_tide(run, rules, draws) for run in runs]
     hoiem = [_hoiem(run, rules, draws) for run in runs]
-    impacts = [
-        impact(one.types, run.detections, run.truth) for one, run in zip(hoiem, runs, strict=True)
-    ]
     return ErrorProfile(
         arm=runs[0].arm,
-        seeds=tuple(run.seed for run in runs),
+        seeds=seeds,
         types=tuple(one.types for one in hoiem),
-        ap=np.stack([one.ap for one in tide]),
-        dap_per_class=np.stack([one.dap_per_class for one in tide]),
-        dap=np.stack([one.dap for one in tide]),
-        dap_draws=np.mean([one.dap_draws for one in tide], axis=0),
-        counts=np.sum([one.counts for one in hoiem], axis=0),
-        count_draws=np.sum([one.count_draws for one in hoiem], axis=0),
-        impact={name: np.mean([one[name] for one in impacts], axis=0) for name in impacts[0]},
+        ap=np.stack([one.plain.before for one in tide]),
+        dap_per_class=np.stack([one.plain.per_class() for one in tide]),
+        dap=_measured(seeds, [one.dap for one in tide]),
+        parts={part: _measured(seeds, [one.parts[part] for one in tide]) for part in tide[0].parts},
+        shares=_measured(seeds, [one.shares for one in hoiem]),
+        counts={rule: np.sum([one.counts[rule] for one in hoiem], axis=0) for rule in RULES},
+        impact={
+            name: np.mean([one.impact[name] for one in hoiem], axis=0) for name in hoiem[0].impact
+        },
     )
+
+
+def average_precision_of(run: DetectionRun, rules: ErrorRules) -> float:
+    """Returns the mean AP of one run in percent at the foreground threshold."""
+    return float(np.nanmean(tide_gains(_errors(run, rules)).before))
+
+
+def shares_of(counts: Floats) -> Floats:
+    """Returns counts (..., N) in percent of their sum; NaN where nothing was counted."""
+    total = counts.sum(axis=-1, keepdims=True)
+    undefined = np.full(counts.shape, np.nan)
+    shares: Floats = np.divide(100.0 * counts, total, out=undefined, where=total > 0)
+    return shares
+
+
+_Pair = tuple[Floats, Floats]
+"""Quantities plain, and under each draw."""
 
 
 @dataclass(frozen=True)
 class _Tide:
-    ap: Floats
-    dap_per_class: Floats
-    dap: Floats
-    dap_draws: Floats
+    plain: TideGains
+    dap: _Pair
+    parts: dict[tuple[str, str], _Pair]
 
 
 @dataclass(frozen=True)
 class _Hoiem:
     types: HoiemTypes
-    counts: Floats
-    count_draws: Floats
+    counts: dict[Rule, Floats]
+    shares: _Pair
+    impact: dict[str, Floats]
 
 
-def _tide(run: DetectionRun, rules: ErrorRules, draws: Floats) -> _Tide:
-    errors = tide_errors(
+def _measured(seeds: tuple[int, ...], pairs: Sequence[_Pair]) -> Measured:
+    return Measured(seeds, np.stack([p for p, _ in pairs]), np.stack([d for _, d in pairs]))
+
+
+def _errors(run: DetectionRun, rules: ErrorRules) -> TideErrors:
+    return tide_errors(
         run.detections,
         run.truth,
         foreground=rules.foreground,
         background=rules.background,
         max_per_image=rules.max_per_image,
+        by=rules.by,
     )
-    plain = tide_gains(errors)
-    return _Tide(
-        ap=plain.before,
-        dap_per_class=plain.per_class(),
-        dap=plain.in_all(),
-        dap_draws=tide_gains(errors, draws).in_all(),
-    )
+
+
+def _tide(run: DetectionRun, rules: ErrorRules, draws: Floats) -> _Tide:
+    errors = _errors(run, rules)
+    plain, drawn = tide_gains(errors), tide_gains(errors, draws)
+    parts: dict[tuple[str, str], _Pair] = {}
+    for part, members in _members(run.truth.classes, rules.groups):
+        parts[part] = (_main(plain.in_all(members)), _main(drawn.in_all(members)))
+    for name, of_size in _by_size(run, errors, rules):
+        parts["size", name] = (
+            _main(tide_gains(of_size).in_all()),
+            _main(tide_gains(of_size, draws).in_all()),
+        )
+    return _Tide(plain, (plain.in_all(), drawn.in_all()), parts)
+
+
+def _main(gains: Floats) -> Floats:
+    return gains[..., : len(MAIN_TYPES)]
+
+
+def _members(
+    classes: Sequence[str], groups: Mapping[str, tuple[str, ...]]
+) -> Iterator[tuple[tuple[str, str], NDArray[np.bool_]]]:
+    """Yields every group and every class with its members among the classes."""
+    for group, names in groups.items():
+        yield ("group", group), np.isin(classes, names)
+    for index, name in enumerate(classes):
+        yield ("class", name), np.arange(len(classes)) == index
+
+
+def _by_size(
+    run: DetectionRun, errors: TideErrors, rules: ErrorRules
+) -> Iterator[tuple[str, TideErrors]]:
+    """Yields each band with the errors on its objects.
+
+    An error that is about an object has that object's size, any other the detection's own.
+    """
+    if rules.sizes is None:
+        return
+    truth, found = run.truth, run.detections
+    scale = bands(truth, rules.sizes)
+    masks = found.masks if rules.by == "masks" else None
+    own = area_xyxy(found.boxes_xyxy) if masks is None else mask_areas(masks)
+    size = scale.of(own[errors.row], errors.label)
+    about = errors.target >= 0
+    size_of_object = scale.of(truth.area, truth.label)
+    size[about] = size_of_object[errors.target[about]]
+    for band, name in enumerate(scale.names):
+        yield name, among(errors, truth, size == band, size_of_object == band)
 
 
 def _hoiem(run: DetectionRun, rules: ErrorRules, draws: Floats) -> _Hoiem:
-    detections, truth = run.detections, run.truth
-    types = hoiem_types(detections, truth, rules.similar)
-    rows = counted_rows(types, detections, truth, rules.rule)
+    found, truth = replace(run.detections, masks=None), run.truth
+    types = hoiem_types(found, truth, rules.similar)
+    rows = {rule: counted_rows(types, found, truth, rule) for rule in RULES}
+    counts = {rule: type_counts(types, found, truth, rows=rows[rule]) for rule in RULES}
+    drawn = type_counts(types, found, truth, rows=rows[rules.rule], weights=draws)
     return _Hoiem(
         types=types,
-        counts=type_counts(types, detections, truth, rows=rows),
-        count_draws=type_counts(types, detections, truth, rows=rows, weights=draws).sum(axis=1),
+        counts=counts,
+        shares=(shares_of(counts[rules.rule].sum(axis=0)), shares_of(drawn.sum(axis=1))),
+        impact=impact(types, found, truth),
     )

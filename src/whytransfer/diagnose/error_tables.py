@@ -5,91 +5,122 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from whytransfer.core.records import Metric, Table
-from whytransfer.diagnose.error_profile import ErrorProfile, Floats
+from whytransfer.core.records import Table
+from whytransfer.diagnose.error_differences import Difference, Matched
+from whytransfer.diagnose.error_estimates import estimates, number
+from whytransfer.diagnose.error_profile import ErrorProfile, Floats, shares_of
 from whytransfer.ops import hoiem, tide
+from whytransfer.ops.hoiem import Rule
 from whytransfer.ops.resampling import seed_spread
 
 Row = dict[str, str | int | float | None]
+Groups = Mapping[str, tuple[str, ...]]
 
 _REPAIRS = ("localisation", "localisation_fixed", "similar", "background")
 _ALL = "all classes"
+_COUNTED: Mapping[Rule, str] = {
+    "top_npos": "best Npos detections",
+    "npos_false": "until Npos false ones",
+    "first_100_false": "until 100 false ones",
+}
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How much more an arm loses to one type of error than the reference does.
+class Compared:
+    """All comparisons of a finding; empty where there is one arm.
 
     Attributes:
-        arm: The arm that is compared.
-        type: One of TIDE's main types.
-        metric: The difference in AP points, arm minus reference, with its interval.
-        p_value: Of this difference alone.
-        corrected_p_value: Of it as one of its family.
-        shown: Whether the corrected value is below the level.
+        tide: Of TIDE's main types.
+        hoiem: Of Hoiem's types.
+        parts: Level (``class``, ``group``, ``size``) → the comparisons of TIDE's main types there.
+        matched: The same as ``tide`` at matched AP, of the arms whose further runs were given.
     """
 
-    arm: str
-    type: str
-    metric: Metric
-    p_value: float
-    corrected_p_value: float
-    shown: bool
-
-
-def number(value: float) -> float | None:
-    """Returns a plain number, ``None`` where it is undefined (NaN)."""
-    return None if np.isnan(value) else float(value)
-
-
-def shares_of(counts: Floats) -> Floats:
-    """Returns counts (..., N) in percent of their sum; NaN where nothing was counted."""
-    total = counts.sum(axis=-1, keepdims=True)
-    undefined = np.full(counts.shape, np.nan)
-    shares: Floats = np.divide(100.0 * counts, total, out=undefined, where=total > 0)
-    return shares
+    tide: Sequence[Difference] = ()
+    hoiem: Sequence[Difference] = ()
+    parts: Mapping[str, Sequence[Difference]] | None = None
+    matched: Sequence[Matched] = ()
 
 
 def tables(
     profiles: Mapping[str, ErrorProfile],
-    differences: Sequence[Difference],
+    compared: Compared,
     classes: Sequence[str],
+    groups: Groups,
+    rule: Rule,
 ) -> tuple[Table, ...]:
-    """Returns the tables of the finding; differences and seeds only where there are several."""
+    """Returns the tables of the finding; differences and seeds only where there are several.
+
+    Args:
+        groups: Those whose classes are all in the truth.
+        rule: Which detections Hoiem's shares count.
+    """
     arms = list(profiles.values())
     tide_columns = ("arm", "class", "AP", *tide.TYPES)
     share_columns = ("arm", "class", "detections", *hoiem.TYPES)
+    rule_columns = ("arm", "counted", *share_columns[1:])
     result = [
+        *_compared(compared),
         _table("What fixing each type of error would gain (TIDE, AP points)", tide_columns,
                [row for arm in arms for row in _tide_rows(arm, classes)]),
+        _table("The same by group of classes and size of object (TIDE, AP points)",
+               ("arm", "by", "part", *tide.MAIN_TYPES),
+               [row for arm in arms for row in _part_rows(arm)]),
         _table("Types of the best detections (Hoiem, %)", share_columns,
-               [row for arm in arms for row in _share_rows(arm, classes)]),
+               [row for arm in arms for row in _share_rows(arm, rule, classes, groups)]),
+        _table("The same by each way of counting (Hoiem, %)", rule_columns,
+               [row for arm in arms for row in _rule_rows(arm, classes, groups)]),
         _table("What each type of error costs (Hoiem, gain in normalised AP)",
                ("arm", "class", "AP", *_REPAIRS),
                [row for arm in arms for row in _impact_rows(arm, classes)]),
     ]  # fmt: skip
-    if differences:
-        title = "Differences to the reference (TIDE, AP points; p corrected by Holm's method)"
-        columns = ("arm", "type", "difference", "low", "high", "p", "corrected p", "shown")
-        result.insert(0, _table(title, columns, [_difference_row(d) for d in differences]))
     if any(len(arm.seeds) > 1 for arm in arms):
-        columns = ("arm", "seed", *tide.MAIN_TYPES)
         rows = [row for arm in arms for row in _seed_rows(arm)]
+        columns = ("arm", "seed", *tide.MAIN_TYPES)
         result.append(_table("The same seed by seed (TIDE, AP points)", columns, rows))
-    return tuple(result)
+    return tuple(table for table in result if table.rows)
 
 
-def figures(profiles: Mapping[str, ErrorProfile]) -> dict[str, tuple[Row, ...]]:
-    """Returns the rows of both charts: Hoiem's shares in percent, TIDE's gains in AP points."""
+def figures(
+    profiles: Mapping[str, ErrorProfile], differences: Sequence[Difference], kind: str
+) -> dict[str, tuple[Row, ...]]:
+    """Returns the rows of all charts.
+
+    Args:
+        differences: Of TIDE's main types.
+        kind: The type of error that is charted by size and by group.
+    """
     shares: list[Row] = []
     gains: list[Row] = []
     for arm, profile in profiles.items():
-        for kind, share in zip(hoiem.TYPES, shares_of(profile.counts.sum(axis=0)), strict=True):
-            shares.append({"arm": arm, "type": kind, "share": number(share)})
-        gain = profile.dap.mean(axis=0)[: len(tide.MAIN_TYPES)]
-        for kind, value in zip(tide.MAIN_TYPES, gain, strict=True):
-            gains.append({"arm": arm, "type": kind, "dap": number(value)})
-    return {"hoiem_share": tuple(shares), "tide_dap": tuple(gains)}
+        for name, share in zip(hoiem.TYPES, profile.shares.mean, strict=True):
+            shares.append({"arm": arm, "type": name, "share": number(share)})
+        for name, value in zip(tide.MAIN_TYPES, profile.dap.mean, strict=False):
+            gains.append({"arm": arm, "type": name, "dap": number(value)})
+    compared: list[Row] = [
+        {"arm": d.arm, "part": d.type, "value": d.metric.value, "low": d.metric.low,
+         "high": d.metric.high} for d in differences
+    ]  # fmt: skip
+    drawn = {
+        "hoiem_share": shares,
+        "tide_dap": gains,
+        "tide_difference": compared,
+        f"{kind}_by_size": _dots(profiles, "size", kind),
+        f"{kind}_by_group": _dots(profiles, "group", kind),
+    }
+    return {name: tuple(rows) for name, rows in drawn.items() if rows}
+
+
+def _dots(profiles: Mapping[str, ErrorProfile], level: str, kind: str) -> list[Row]:
+    index = tide.MAIN_TYPES.index(kind)
+    rows: list[Row] = []
+    for arm, profile in profiles.items():
+        for (of, part), measured in profile.parts.items():
+            if of == level:
+                found = estimates(measured)[index].metric(kind, "AP points", 0)
+                rows.append({"arm": arm, "part": part, "value": found.value, "low": found.low,
+                             "high": found.high})  # fmt: skip
+    return rows
 
 
 def _table(title: str, columns: tuple[str, ...], rows: Sequence[Row]) -> Table:
@@ -105,38 +136,25 @@ def _mean(values: Floats) -> float:
     return float(np.nanmean(values))
 
 
-def _tide_rows(profile: ErrorProfile, classes: Sequence[str]) -> Iterator[Row]:
-    names = ("AP", *tide.TYPES)
-    per_class = profile.ap.mean(axis=0)
-    in_all = np.append(_mean(per_class), profile.dap.mean(axis=0))
-    yield {"arm": profile.arm, "class": _ALL, **_row(names, in_all)}
-    gains = profile.dap_per_class.mean(axis=0)
-    for index, name in enumerate(classes):
-        values = np.append(per_class[index], gains[:, index])
-        yield {"arm": profile.arm, "class": name, **_row(names, values)}
-
-
-def _share_rows(profile: ErrorProfile, classes: Sequence[str]) -> Iterator[Row]:
-    groups = {_ALL: profile.counts}
-    for group, members in hoiem.VOC_GROUPS.items():
-        if set(members) <= set(classes):
-            groups[group] = profile.counts[np.isin(classes, members)]
-    groups |= {name: profile.counts[[index]] for index, name in enumerate(classes)}
-    for name, counts in groups.items():
-        total = counts.sum(axis=0)
-        shares = _row(hoiem.TYPES, shares_of(total))
-        yield {"arm": profile.arm, "class": name, "detections": int(total.sum()), **shares}
-
-
-def _impact_rows(profile: ErrorProfile, classes: Sequence[str]) -> Iterator[Row]:
-    before = profile.impact["all"]
-    after = np.stack([profile.impact[repair] for repair in _REPAIRS])
-    values = np.concatenate([before[None], after - before])
-    names = ("AP", *_REPAIRS)
-    in_all = np.array([_mean(row) for row in values])
-    yield {"arm": profile.arm, "class": _ALL, **_row(names, in_all)}
-    for index, name in enumerate(classes):
-        yield {"arm": profile.arm, "class": name, **_row(names, values[:, index])}
+def _compared(compared: Compared) -> list[Table]:
+    """The tables of differences, those that answer the question first."""
+    test = ("low", "high", "p", "corrected p", "shown")
+    columns = ("arm", "type", "difference", *test)
+    matched = ("arm", "type", "as they are", "difference", *test, "better arm's run",
+               "AP gap as they are", "AP gap left")  # fmt: skip
+    found = [
+        _table("Differences to the reference (TIDE, AP points; p corrected by Holm's method)",
+               columns, [_difference_row(d) for d in compared.tide]),
+        _table("The same at matched AP (TIDE, AP points)", matched,
+               list(_matched_rows(compared))),
+        _table("Differences in the types of the best detections (Hoiem, percentage points)",
+               columns, [_difference_row(d) for d in compared.hoiem]),
+    ]  # fmt: skip
+    for level, differences in (compared.parts or {}).items():
+        title = f"Differences by {level} (TIDE, AP points; corrected among themselves)"
+        rows: list[Row] = [{level: d.part, **_difference_row(d)} for d in differences]
+        found.append(_table(title, ("arm", level, *columns[1:]), rows))
+    return found
 
 
 def _difference_row(difference: Difference) -> Row:
@@ -152,9 +170,71 @@ def _difference_row(difference: Difference) -> Row:
     }
 
 
+def _matched_rows(compared: Compared) -> Iterator[Row]:
+    before = {(d.arm, d.type): d.metric.value for d in compared.tide}
+    for matched in compared.matched:
+        for difference in matched.differences:
+            yield {
+                **_difference_row(difference),
+                "as they are": before[difference.arm, difference.type],
+                "better arm's run": f"{matched.better}, {matched.variant or 'in full'}",
+                "AP gap as they are": matched.gap,
+                "AP gap left": matched.gap_left,
+            }
+
+
+def _tide_rows(profile: ErrorProfile, classes: Sequence[str]) -> Iterator[Row]:
+    names = ("AP", *tide.TYPES)
+    per_class = profile.ap.mean(axis=0)
+    in_all = np.append(_mean(per_class), profile.dap.mean)
+    yield {"arm": profile.arm, "class": _ALL, **_row(names, in_all)}
+    gains = profile.dap_per_class.mean(axis=0)
+    for index, name in enumerate(classes):
+        values = np.append(per_class[index], gains[:, index])
+        yield {"arm": profile.arm, "class": name, **_row(names, values)}
+
+
+def _part_rows(profile: ErrorProfile) -> Iterator[Row]:
+    for (level, part), measured in profile.parts.items():
+        if level != "class":
+            values = _row(tide.MAIN_TYPES, measured.mean)
+            yield {"arm": profile.arm, "by": level, "part": part, **values}
+
+
+def _share_rows(
+    profile: ErrorProfile, rule: Rule, classes: Sequence[str], groups: Groups
+) -> Iterator[Row]:
+    counts = profile.counts[rule]
+    parts = {_ALL: counts} | {
+        group: counts[np.isin(classes, members)] for group, members in groups.items()
+    }
+    parts |= {name: counts[[index]] for index, name in enumerate(classes)}
+    for name, own in parts.items():
+        total = own.sum(axis=0)
+        shares = _row(hoiem.TYPES, shares_of(total))
+        yield {"arm": profile.arm, "class": name, "detections": int(total.sum()), **shares}
+
+
+def _rule_rows(profile: ErrorProfile, classes: Sequence[str], groups: Groups) -> Iterator[Row]:
+    for rule, words in _COUNTED.items():
+        for row in _share_rows(profile, rule, classes, groups):
+            yield {"counted": words, **row}
+
+
+def _impact_rows(profile: ErrorProfile, classes: Sequence[str]) -> Iterator[Row]:
+    before = profile.impact["all"]
+    after = np.stack([profile.impact[repair] for repair in _REPAIRS])
+    values = np.concatenate([before[None], after - before])
+    names = ("AP", *_REPAIRS)
+    in_all = np.array([_mean(row) for row in values])
+    yield {"arm": profile.arm, "class": _ALL, **_row(names, in_all)}
+    for index, name in enumerate(classes):
+        yield {"arm": profile.arm, "class": name, **_row(names, values[:, index])}
+
+
 def _seed_rows(profile: ErrorProfile) -> Iterator[Row]:
     """The points, and their standard deviation where there are enough seeds for one."""
-    main = profile.dap[:, : len(tide.MAIN_TYPES)]
+    main = profile.dap.values[:, : len(tide.MAIN_TYPES)]
     for seed, values in zip(profile.seeds, main, strict=True):
         yield {"arm": profile.arm, "seed": seed, **_row(tide.MAIN_TYPES, values)}
     spreads = [seed_spread(column.tolist()) for column in main.T]

@@ -8,7 +8,7 @@ Letters in shapes: D detections, I images, C classes, T thresholds, B weightings
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,18 @@ from whytransfer.ops.detections import Detections, Truth
 from whytransfer.ops.masks import areas as mask_areas
 from whytransfer.ops.matching import Pairs, claim_in_turn, mask_overlaps, overlaps, rank_within
 
-Metric = Literal["voc07", "voc12", "coco101"]
+Metric = Literal["voc07", "voc12", "coco101", "tidecv101"]
 Area = Literal["all", "small", "medium", "large"]
 By = Literal["boxes", "masks"]
 
 # Written as the evaluators compute them: their last bit decides whether 3 of 10 found reach 0.3.
 _VOC_THRESHOLDS = np.arange(50, 100, 5) / 100.0
 _COCO_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-_RECALLS = {"voc07": np.arange(0.0, 1.1, 0.1), "coco101": np.linspace(0.0, 1.0, 101)}
+_RECALLS = {
+    "voc07": np.arange(0.0, 1.1, 0.1),
+    "coco101": np.linspace(0.0, 1.0, 101),
+    "tidecv101": np.arange(101) / 100,
+}
 
 _COCO_LIMIT = 100
 _COCO_AREAS: dict[Area, tuple[float, float]] = {
@@ -36,7 +40,8 @@ _COCO_AREAS: dict[Area, tuple[float, float]] = {
 }
 
 _NEAR_HALF = 1e-4  # a product's own error is below 1e-8 where pixels and scores are
-_CHUNK = 1 << 22  # entries of a (draws, detections) block: 32 MiB of 64-bit floats
+_NEAR_LEVEL = 1e-6
+_CHUNK = 1 << 19  # entries of a block of sums: 4 MiB of 64-bit floats
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Matches:
         score: (D,) the score that was sorted by.
         tp: (T, D) whether it found an object.
         ignored: (T, D) whether it counts neither as found nor as false.
-        positives: (I, C) number of objects that count.
+        positives: (I, C) number of objects that count; (T, I, C) where it differs by threshold.
         thresholds: (T,) overlaps at which it was matched, in [0, 1].
     """
 
@@ -195,24 +200,26 @@ def average_precision(
         weights: How often each image counts, at least 0: (I,), or (B, I) for an answer of shape
             (B, C, T); one each where left out.
         metric: ``voc07``: mean over recall 0, .1, ..., 1 of the best precision at that recall or
-            more. ``coco101``: the same over 0, .01, ..., 1. ``voc12``: the area under that curve.
+            more. ``coco101``: the same over 0, .01, ..., 1. ``tidecv101``: the same over 0/100,
+            1/100, ..., 100/100, of which ten are a last bit below COCO's. ``voc12``: the area under
+            that curve.
 
     Raises:
         ValueError: The weights are not as many as the images.
     """
-    num_images, num_classes = matches.positives.shape
+    num_images, num_classes = matches.positives.shape[-2:]
     rows = np.ones(num_images) if weights is None else np.asarray(weights, dtype=np.float64)
     if rows.shape[-1] != num_images or rows.ndim > 2:
         raise ValueError(f"weights have shape {rows.shape}, expected ({num_images},) or (B, same)")
-    draws = np.atleast_2d(rows)
-    result = np.full((len(draws), num_classes, len(matches.thresholds)), np.nan)
+    draws = np.ascontiguousarray(np.atleast_2d(rows).T)
+    result = np.full((draws.shape[1], num_classes, len(matches.thresholds)), np.nan)
     edges = np.searchsorted(matches.label, np.arange(num_classes + 1))
     for label in range(num_classes):
-        columns = slice(edges[label], edges[label + 1])
-        chunk = max(1, _CHUNK // max(1, edges[label + 1] - edges[label]))
-        for start in range(0, len(draws), chunk):
-            block = slice(start, start + chunk)
-            result[block, label] = _class_precision(matches, draws[block], label, columns, metric)
+        outcomes = _outcomes(matches, label, slice(edges[label], edges[label + 1]))
+        for start in range(0, draws.shape[1], outcomes.draws_at_once):
+            block = slice(start, start + outcomes.draws_at_once)
+            own = np.ascontiguousarray(draws[:, block])
+            result[block, label] = _class_precision(outcomes, own, metric)
     return result if rows.ndim == 2 else result[0]
 
 
@@ -249,64 +256,109 @@ def coco_summary(
     return {**found.get("all", {}), **small}
 
 
+@dataclass(frozen=True)
+class _Outcomes:
+    """One class of ``Matches``, folded to the places where precision can be highest.
+
+    Precision is highest just after a detection that finds something at some threshold: an *event*,
+    of which there are about as many as objects. What lies between two events matters by its sum
+    alone, taken apart for each *pattern*, the set of thresholds at which a detection is ignored.
+
+    Attributes:
+        image: (E,) of each event.
+        tp: (T, E) whether it finds something.
+        sums: Sparse (P * E, I): from the weights of the images to those of the detections of each
+            pattern since the event before.
+        ignored: (T, P) whether a pattern is ignored.
+        positives: (T, I) number of objects that count.
+    """
+
+    image: NDArray[np.int64]
+    tp: NDArray[np.bool_]
+    sums: Any
+    ignored: NDArray[np.bool_]
+    positives: NDArray[np.int64]
+
+    @property
+    def draws_at_once(self) -> int:
+        """How many draws are counted in one block, so that it stays in the cache."""
+        num_sums: int = self.ignored.shape[1] * len(self.image)
+        return max(1, _CHUNK // max(1, num_sums))
+
+
+def _outcomes(matches: Matches, label: int, columns: slice) -> _Outcomes:
+    """Folds the detections of one class, which are ``columns``."""
+    from scipy.sparse import csr_array  # here, since it takes a moment to import
+
+    tp, ignored = matches.tp[:, columns], matches.ignored[:, columns]
+    image = matches.image[columns]
+    events = np.flatnonzero(tp.any(axis=0))
+    # Those after the last event matter to no precision that is kept.
+    until = events[-1] + 1 if len(events) else 0
+    codes = (1 << np.arange(len(tp))) @ ignored[:, :until]
+    patterns, pattern = np.unique(codes, return_inverse=True)
+    row = pattern * len(events) + np.searchsorted(events, np.arange(until))
+    shape = (len(patterns) * len(events), matches.positives.shape[-2])
+    positives = matches.positives[..., label]
+    return _Outcomes(
+        image=image[events],
+        tp=tp[:, events],
+        sums=csr_array((np.ones(until), (row, image[:until])), shape=shape),
+        ignored=patterns >> np.arange(len(tp))[:, None] & 1 == 1,
+        positives=np.broadcast_to(positives, (len(tp), positives.shape[-1])),
+    )
+
+
 def _class_precision(
-    matches: Matches, weights: NDArray[np.float64], label: int, columns: slice, metric: Metric
+    outcomes: _Outcomes, weights: NDArray[np.float64], metric: Metric
 ) -> NDArray[np.float64]:
-    """Returns (B, T) average precisions of one class, whose detections are ``columns``."""
-    positives = weights @ matches.positives[:, label]
-    answer = np.full((len(weights), len(matches.thresholds)), np.nan)
-    known = positives > 0
-    if not known.any():
-        return answer
-    positives = positives[known, None]
-    own = weights[known][:, matches.image[columns]]
-    seen = own.cumsum(axis=1)
-    for threshold, (tp, ignored) in enumerate(
-        zip(matches.tp[:, columns], matches.ignored[:, columns], strict=True)
-    ):
-        counted = seen[:, tp]
-        if ignored.any():
-            counted = counted - _marked_until(own, ignored, tp)
-        found = own[:, tp].cumsum(axis=1)
-        # Precision is highest just after a detection that found something, so only those matter.
+    """Returns (B, T) average precisions of one class under weights (I, B)."""
+    num_draws, num_patterns = weights.shape[1], outcomes.ignored.shape[1]
+    shape = (num_patterns, len(outcomes.image), num_draws)
+    marked = (outcomes.sums @ weights).reshape(shape).cumsum(axis=1)
+    seen, own = marked.sum(axis=0), weights[outcomes.image]
+    answer = np.full((num_draws, len(outcomes.tp)), np.nan)
+    for threshold, (tp, ignored) in enumerate(zip(outcomes.tp, outcomes.ignored, strict=True)):
+        positives = outcomes.positives[threshold] @ weights
+        counted = seen[tp]
+        for pattern in np.flatnonzero(ignored):
+            counted -= marked[pattern, tp]
+        found = own[tp].cumsum(axis=0)
         precision = np.divide(found, counted, out=np.zeros_like(found), where=counted > 0)
-        answer[known, threshold] = _mean_precision(found / positives, precision, metric)
+        recall = np.divide(found, positives, out=found, where=positives > 0)
+        means = _mean_precision(recall, precision, metric)
+        answer[:, threshold] = np.where(positives > 0, means, np.nan)
     return answer
-
-
-def _marked_until(
-    weights: NDArray[np.float64], marked: NDArray[np.bool_], until: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """Returns (B, K) the weight of the marked columns up to each of the ``until`` columns."""
-    total = np.pad(weights[:, marked].cumsum(axis=1), ((0, 0), (1, 0)))
-    return total[:, marked.cumsum()[until]]
 
 
 def _mean_precision(
     recall: NDArray[np.float64], precision: NDArray[np.float64], metric: Metric
 ) -> NDArray[np.float64]:
-    """Returns (B,) from curves (B, K) along rising recall."""
-    num_draws, num_points = recall.shape
-    if num_points == 0:
-        return np.zeros(num_draws)
+    """Returns (B,) from curves (K, B) along rising recall; overwrites the precision."""
+    best = np.maximum.accumulate(precision[::-1], axis=0, out=precision[::-1])[::-1]
     if metric == "voc12":
-        steps = np.diff(recall, axis=1, prepend=0.0)
-        areas: NDArray[np.float64] = (steps * _best_from_here(precision)).sum(axis=1)
-        return areas
-    levels = _RECALLS[metric]
-    level = np.searchsorted(levels, recall, side="right") - 1
-    cell = (np.arange(num_draws)[:, None] * len(levels) + level).ravel()
-    starts = np.flatnonzero(np.diff(cell, prepend=-1))
-    best = np.zeros(num_draws * len(levels))
-    best[cell[starts]] = np.maximum.reduceat(precision.ravel(), starts)
-    means: NDArray[np.float64] = _best_from_here(best.reshape(num_draws, -1)).mean(axis=1)
+        reached, total = recall, 1.0
+    else:
+        levels = _RECALLS[metric]
+        reached, total = _levels_reached(recall, levels), float(len(levels))
+    # A level's best precision is that at the first event which reaches it.
+    means: NDArray[np.float64] = (np.diff(reached, axis=0, prepend=0.0) * best).sum(axis=0) / total
     return means
 
 
-def _best_from_here(curve: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the largest value at each point or to its right."""
-    best: NDArray[np.float64] = np.maximum.accumulate(curve[:, ::-1], axis=1)[:, ::-1]
-    return best
+def _levels_reached(
+    recall: NDArray[np.float64], levels: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Returns how many of some evenly spaced levels from 0 to 1 each recall reaches.
+
+    Multiplying tells all but those next to a level, which are looked up.
+    """
+    scaled = recall * (len(levels) - 1)
+    near = np.abs(scaled - np.rint(scaled)) < _NEAR_LEVEL
+    reached: NDArray[np.float64] = np.floor(scaled, out=scaled)
+    reached += 1.0
+    reached[near] = np.searchsorted(levels, recall[near], side="right")
+    return reached
 
 
 def _take(detections: Detections, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Detections:

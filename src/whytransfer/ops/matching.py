@@ -65,8 +65,10 @@ def overlaps(
     return Pairs(detection, row, iou).take(iou >= minimum)
 
 
-def mask_overlaps(detections: Detections, truth: Truth, *, minimum: float) -> Pairs:
-    """Returns every detection and object of one image and label whose masks overlap enough.
+def mask_overlaps(
+    detections: Detections, truth: Truth, *, minimum: float, same_label: bool = True
+) -> Pairs:
+    """Returns every detection and object of one image whose masks overlap enough.
 
     Where the object is a crowd, the pixels shared are divided by the detection's (COCO's rule).
 
@@ -74,12 +76,13 @@ def mask_overlaps(detections: Detections, truth: Truth, *, minimum: float) -> Pa
         detections: The detections, with masks.
         truth: The objects, with masks of the same sizes.
         minimum: The smallest overlap kept.
+        same_label: Leaves out pairs of different labels.
     """
     from faster_coco_eval.core import mask as coco
 
     assert detections.masks is not None and truth.masks is not None
-    group = _group(detections.image, detections.label, truth, True)
-    detection, row = _join(group, _group(truth.image, truth.label, truth, True))
+    group = _group(detections.image, detections.label, truth, same_label)
+    detection, row = _join(group, _group(truth.image, truth.label, truth, same_label))
     # The pairs of a group are the cells of a table, detections by objects, in order.
     order = np.argsort(group[detection], kind="stable")
     edges = np.flatnonzero(np.diff(group[detection][order])) + 1

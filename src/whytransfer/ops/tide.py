@@ -6,21 +6,23 @@ table, so that a bootstrap never matches again.
 
 Source: Bolya, Foley, Hays, Hoffman 2020, "TIDE: A General Toolbox for Identifying Object Detection
 Errors", sections 2-3, and tidecv @49a5d2a (quantify.py, errors/, ap.py).
-Differs: AP reads recall at pycocotools' 101 points, so that it equals COCO's AP50 (tidecv's points
-are a last bit lower at ten of them). Detections of equal score keep the order (image, row) before
-and after a fix (tidecv puts the false ones first after one). The classes of the mean are those
+Differs: AP reads recall at pycocotools' 101 points, so that it equals COCO's AP50; tidecv's points
+are a last bit lower at ten of them, and are read where they are asked for. Detections of equal
+score keep the order (image, row) before and after a fix (tidecv puts the false ones first after
+one). The classes of the mean are those
 with an object, before and after a fix (tidecv counts a class with detections alone as 0, until a
 fix empties it). A difficult object is ignored by plain IoU; tidecv knows crowd regions alone.
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whytransfer.ops.average_precision import Matches, average_precision
+from whytransfer.ops.average_precision import By, Matches, Metric, average_precision
 from whytransfer.ops.detections import Detections, Truth
-from whytransfer.ops.matching import Pairs, claim_in_turn, overlaps, rank_within
+from whytransfer.ops.matching import Pairs, claim_in_turn, mask_overlaps, overlaps, rank_within
 
 MAIN_TYPES = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
 """Wrong class, badly placed, both, duplicate, on the background, missed object."""
@@ -30,8 +32,15 @@ SPECIAL_TYPES = ("FalsePos", "FalseNeg")
 
 TYPES = MAIN_TYPES + SPECIAL_TYPES
 
+Recalls = Literal["coco", "tidecv"]
+"""The points of recall that AP is read at: pycocotools' or tidecv's, a last bit apart at ten."""
+
 HIT, CLS, LOC, BOTH, DUPE, BKG = range(-1, 5)
 """What a detection is; from ``CLS`` on, an index into ``TYPES``."""
+
+
+_BEYOND = -2
+"""The kind of a false detection that no fix reaches."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +95,14 @@ class TideGains:
         gain: NDArray[np.float64] = np.maximum(self.after - self.before[..., None, :], 0.0)
         return gain
 
-    def in_all(self) -> NDArray[np.float64]:
-        """Returns dAP of each type, taken of the mean over classes, in points: (..., K)."""
+    def in_all(self, members: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """Returns dAP of each type, taken of the mean over classes, in points: (..., K).
+
+        Args:
+            members: (C,) the classes of the mean; all where left out.
+        """
         gain = self.after - self.before[..., None, :]
+        gain = gain if members is None else gain[..., members]
         known = ~np.isnan(gain)
         count = known.sum(axis=-1)
         total = np.where(known, gain, 0.0).sum(axis=-1)
@@ -104,6 +118,7 @@ def tide_errors(
     foreground: float = 0.5,
     background: float = 0.1,
     max_per_image: int = 100,
+    by: By = "boxes",
 ) -> TideErrors:
     """Gives every detection and object its type.
 
@@ -115,10 +130,14 @@ def tide_errors(
 
     Args:
         max_per_image: The best of each image take part, all classes together.
+        by: What overlaps, boxes or masks (then both have some).
     """
     dets, row = _best_per_image(detections, max_per_image)
     normal = ~(truth.difficult | truth.crowd)
-    pairs = overlaps(dets, truth, minimum=background, same_label=False, crowd_by_detection=True)
+    if by == "boxes":
+        pairs = overlaps(dets, truth, minimum=background, same_label=False, crowd_by_detection=True)
+    else:
+        pairs = mask_overlaps(dets, truth, minimum=background, same_label=False)
     own = dets.label[pairs.detection] == truth.label[pairs.truth]
     on_ignored = own & ~normal[pairs.truth] & (pairs.iou > foreground)
     ignored = np.isin(np.arange(len(dets)), pairs.detection[on_ignored])
@@ -156,7 +175,9 @@ def tide_errors(
     )
 
 
-def tide_gains(errors: TideErrors, weights: NDArray[np.float64] | None = None) -> TideGains:
+def tide_gains(
+    errors: TideErrors, weights: NDArray[np.float64] | None = None, *, recalls: Recalls = "coco"
+) -> TideGains:
     """Returns the AP before and after each fix, of the plain data or of weighted images.
 
     A fix of Cls or Loc makes the error that ``repairs`` an object true, at its own score, and
@@ -165,26 +186,41 @@ def tide_gains(errors: TideErrors, weights: NDArray[np.float64] | None = None) -
 
     Args:
         weights: (B, I) how often each image counts in each draw; without it, the results lack B.
+        recalls: Whose 101 recall points precision is read at.
     """
-    plain = _outcomes(errors)
-    as_is = replace(
-        plain, tp=plain.tp[:1], ignored=plain.ignored[:1], thresholds=plain.thresholds[:1]
-    )
-    fixed_counts = (errors.objects - errors.objects_missed, errors.objects_hit)
-    parts = [
-        average_precision(matches, weights, metric="coco101")
-        for matches in (plain, *(replace(as_is, positives=counts) for counts in fixed_counts))
-    ]
-    ap = 100.0 * np.moveaxis(np.concatenate(parts, axis=-1), -1, -2)
-    before = ap[..., 0, :]
-    # As is, Cls ... Bkg, FalsePos, Miss, FalseNeg -> the order of TYPES.
-    after = ap[..., [1, 2, 3, 4, 5, 7, 6, 8], :]
+    metric: Metric = "coco101" if recalls == "coco" else "tidecv101"
+    precision = average_precision(_outcomes(errors), weights, metric=metric)
+    ap = 100.0 * np.moveaxis(precision, -1, -2)
+    before, after = ap[..., 0, :], ap[..., 1:, :]
     emptied = np.isnan(after) & ~np.isnan(before)[..., None, :]
     return TideGains(before, np.where(emptied, 0.0, after))
 
 
+def among(
+    errors: TideErrors, truth: Truth, rows: NDArray[np.bool_], objects: NDArray[np.bool_]
+) -> TideErrors:
+    """Returns the errors of which the fixes reach only some; the others are false as before.
+
+    The two special fixes don't tell errors apart: they stay those of all.
+
+    Args:
+        truth: Of the objects.
+        rows: (R,) the false detections that a fix may reach.
+        objects: (G,) the missed objects that it may reach.
+
+    Source: tidecv @49a5d2a, errors/qualifiers.py, ``Qualifier``.
+    """
+    missed = errors.missed & objects
+    return replace(
+        errors,
+        kind=np.where(rows | (errors.kind == HIT), errors.kind, _BEYOND).astype(np.int8),
+        missed=missed,
+        objects_missed=_per_image(truth, missed),
+    )
+
+
 def _outcomes(errors: TideErrors) -> Matches:
-    """The outcomes as they are and after the fixes that leave the objects alone, as "thresholds".
+    """The outcomes as they are and after each fix, in the order of ``TYPES``, as "thresholds".
 
     The rows of Cls errors that change class stand a second time, under their new class; they are
     ignored everywhere but after that fix.
@@ -201,12 +237,16 @@ def _outcomes(errors: TideErrors) -> Matches:
     ignored = errors.ignored[source] | is_copy
     made_true = {CLS: is_copy, LOC: repairs & (kind == LOC)}
     nothing = np.zeros(len(source), dtype=bool)
-    outcomes = [(hit, ignored)]
+    as_is = (hit, ignored)
+    outcomes = [as_is]
     for code in (CLS, LOC, BOTH, DUPE, BKG):
         true = made_true.get(code, nothing)
         outcomes.append((hit | true, (ignored | (kind == code)) & ~true))
     # Ranked last, a false detection can't lower the precision at any recall that is reached.
-    outcomes.append((hit, ~hit))
+    outcomes += [as_is, (hit, ~hit), as_is]
+    objects = [errors.objects] * len(outcomes)
+    objects[1 + TYPES.index("Miss")] = errors.objects - errors.objects_missed
+    objects[1 + TYPES.index("FalseNeg")] = errors.objects_hit
     return Matches(
         row=errors.row[source],
         image=errors.image[source],
@@ -214,7 +254,7 @@ def _outcomes(errors: TideErrors) -> Matches:
         score=errors.score[source],
         tp=np.stack([true for true, _ in outcomes]),
         ignored=np.stack([left_out for _, left_out in outcomes]),
-        positives=errors.objects,
+        positives=np.stack(objects),
         thresholds=np.arange(len(outcomes), dtype=np.float64),
     )
 
@@ -263,6 +303,7 @@ def _best_per_image(detections: Detections, limit: int) -> tuple[Detections, NDA
         detections.label[row],
         detections.score[row],
         detections.boxes_xyxy[row],
+        None if detections.masks is None else detections.masks[row],
     )
     return kept, row
 

@@ -21,6 +21,7 @@ from whytransfer.core.store import Artifact, Store, open_artifact, write_text
 from whytransfer.data import stage as data_stage
 from whytransfer.data.dataset import Dataset
 from whytransfer.diagnose import stage as diagnose_stage
+from whytransfer.diagnose.subjects import Subject, read_against_name, read_input_name
 from whytransfer.pretrain import stage as pretrain_stage
 from whytransfer.pretrain.method import MethodConfig
 from whytransfer.study.plan import Node
@@ -102,13 +103,13 @@ def _compute(job: Job, store: Store) -> Artifact:
     return pretrain_stage.run(step.plugin, dataset, method_config, **how)
 
 
-def _subjects(job: Job) -> Iterator[diagnose_stage.Subject]:
+def _subjects(job: Job) -> Iterator[Subject]:
     against = _against(job)
     for role, path in job.inputs.items():
         if role != "data" and role not in job.node.against:
-            arm, seed, variant = diagnose_stage.read_input_name(role)
+            arm, seed, variant = read_input_name(role)
             found, seen = open_artifact(path), tuple(against.get(arm, ()))
-            yield diagnose_stage.Subject(arm, seed, found, variant, seen)
+            yield Subject(arm, seed, found, variant, seen)
 
 
 def _against(job: Job) -> dict[str, list[Dataset]]:
@@ -118,7 +119,7 @@ def _against(job: Job) -> dict[str, list[Dataset]]:
         opened = used.opened
         if opened is None:
             opened = data_stage.dataset(open_artifact(job.inputs[role]), used.reads)
-        found.setdefault(diagnose_stage.read_against_name(role), []).append(opened)
+        found.setdefault(read_against_name(role), []).append(opened)
     return found
 
 

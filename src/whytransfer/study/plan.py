@@ -20,6 +20,7 @@ from whytransfer.data.dataset import Dataset, from_spec
 from whytransfer.data.make import configure
 from whytransfer.diagnose import stage as diagnose_stage
 from whytransfer.diagnose.analysis import Variant
+from whytransfer.diagnose.subjects import against_name, input_name
 from whytransfer.pretrain import stage as pretrain_stage
 from whytransfer.pretrain.method import TrainedConfig
 from whytransfer.study.spec import AnalysisEntry, ArmEntry, StudySpec, SupervisionEntry, TaskEntry
@@ -286,7 +287,7 @@ class _Planner:
         config = diagnose_stage.resolve(entry.analysis, entry.config, where)
         runs = self._subjects(entry, where)
         data = self._looked_at(entry, where)
-        roles = {diagnose_stage.input_name(n.labels["arm"], n.labels["seed"]): n for n in runs}
+        roles = {input_name(n.labels["arm"], n.labels["seed"]): n for n in runs}
         for variant in diagnose_stage.variants_of(entry.analysis, config):
             if unknown := next((a for a in variant.except_for if a not in self.spec.arms), None):
                 raise InputError(
@@ -297,7 +298,7 @@ class _Planner:
                 arm, seed = run.labels["arm"], run.labels["seed"]
                 if arm not in variant.except_for:
                     *new, node = self._varied(name, variant, run)
-                    roles[diagnose_stage.input_name(arm, seed, variant.name)] = node
+                    roles[input_name(arm, seed, variant.name)] = node
                     yield from (*new, *([] if self._known(node) else [node]))
         against = self._against(entry, where)
         inputs = {role: run.step.fingerprint for role, run in roles.items()}
@@ -355,7 +356,7 @@ class _Planner:
         if not diagnose_stage.reads_pretraining(entry.analysis):
             return {}
         return {
-            diagnose_stage.against_name(arm, number): self.datasets[name]
+            against_name(arm, number): self.datasets[name]
             for arm in self.spec.arms
             for number, name in enumerate(self._pretrained_on(arm, entry.against, where))
         }

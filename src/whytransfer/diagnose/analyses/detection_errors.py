@@ -1,15 +1,15 @@
 """Which errors a detector makes, by Hoiem's and TIDE's types, and which pretraining makes fewer.
 
-Every arm's errors are typed and costed; every other arm is compared with the reference arm under
-the same draws of the test images (a paired bootstrap of two fixed models; what another seed would
-change stands in a table of its own). The differences of all arms in TIDE's six main types are one
-family, corrected by Holm's method.
+Every arm's errors are typed and costed, in all and by class, group of classes and size of object;
+every other arm is compared with the reference arm under the same draws of the test images and,
+from three seeds on, over the seeds as well. The differences of all arms in TIDE's six main types
+are one family, corrected by Holm's method. Where further complete runs of other lengths are given,
+the comparison is made again at matched AP, because a better detector has other errors anyway.
 
 Source: Zhao et al. 2021, detection error diagnosis; Hoiem et al. 2012; Bolya et al. 2020.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Literal
 
@@ -17,18 +17,21 @@ import numpy as np
 from pydantic import Field
 
 from whytransfer.core.config import Config as BaseConfig
-from whytransfer.core.errors import InputError, nearest
-from whytransfer.core.records import Finding, Metric
+from whytransfer.core.records import Finding, Metric, Picture
 from whytransfer.core.streams import Stream
 from whytransfer.data.dataset import Dataset
+from whytransfer.diagnose import error_differences
 from whytransfer.diagnose.analysis import DetectionRun
-from whytransfer.diagnose.error_profile import ErrorProfile, ErrorRules, Floats, error_profile
-from whytransfer.diagnose.error_tables import Difference, figures, number, shares_of, tables
+from whytransfer.diagnose.comparable_runs import Arms, by_arm, groups_in, reference_of
+from whytransfer.diagnose.error_differences import Difference, Profiles
+from whytransfer.diagnose.error_estimates import estimates
+from whytransfer.diagnose.error_profile import ErrorProfile, ErrorRules, error_profile
+from whytransfer.diagnose.error_tables import Compared, figures, tables
 from whytransfer.diagnose.gallery import Gallery, test_images
 from whytransfer.ops import hoiem, tide
-from whytransfer.ops.comparisons import bootstrap_p_value, fewest_draws, holm
-from whytransfer.ops.detections import Truth
-from whytransfer.ops.resampling import image_weights, percentile_interval
+from whytransfer.ops.comparisons import fewest_draws
+from whytransfer.ops.object_sizes import Sizes
+from whytransfer.ops.resampling import FEWEST_SEEDS, image_weights
 
 QUESTION = "Which detection errors does each pretraining make, and which does it make less of?"
 NEEDS = "detections"
@@ -36,15 +39,23 @@ NEEDS = "detections"
 _CAVEAT = (
     "dAP is what fixing one type of error alone would gain at IoU {foreground:g}; the gains don't"
     " add up, and a better detector can lose more to one type because it loses less to another."
-    " Intervals resample the test images under fixed models; they say nothing"
-    " about another seed. Hoiem's shares count the best Npos detections of each class (or the"
+    " {seeds} Hoiem's shares count the best Npos detections of each class (or the"
     " prefix that was configured), chosen once and reweighted. The pictures are each arm's surest"
-    " detections of a type, not typical ones."
+    " detections of a type, not typical ones. {matched}"
+)
+_FEW_SEEDS = (
+    "With fewer than three seeds ({arms}), seeds are shown as points: intervals resample the test"
+    " images under fixed models, and say nothing about another seed."
+)
+_SEEDS = "Intervals are over other seeds and other test images."
+_MATCHED = "At matched AP, the better arm stands in by the complete run whose AP is nearest."
+_NOT_MATCHED = (
+    "No further complete runs of the better arm were given for {arms}, so nothing is said there at"
+    " matched AP, and a better detector has other errors anyway."
 )
 
-_INTERVAL = "images (these fixed models)"
-_ALPHA = 0.05
 _NUM_NAMED = 3
+_LEVELS = ("group", "size", "class")
 
 
 class Config(BaseConfig):
@@ -54,7 +65,11 @@ class Config(BaseConfig):
         foreground: IoU from which TIDE takes a detection for a hit.
         background: IoU up to which TIDE takes a detection for background.
         max_per_image: Best detections of an image that TIDE looks at.
+        overlap: What overlaps for TIDE's types; Hoiem's are of boxes.
         similar: Sets of similar class names for Hoiem's types; ``voc`` are the original's.
+        groups: Name → classes that are reported together; ``voc`` are the original's, of which
+            those are taken whose classes are all there.
+        sizes: Bands of size: ``percentiles`` of each class, as Hoiem's, or ``coco``'s areas.
         rule: Which detections Hoiem's shares count.
         reference: The arm that the others are compared with; by default ``random_init`` where it
             is among the arms, else the first one.
@@ -66,7 +81,10 @@ class Config(BaseConfig):
     foreground: float = Field(0.5, ge=0.5, lt=1)
     background: float = Field(0.1, gt=0, lt=0.5)
     max_per_image: int = Field(100, ge=1)
+    overlap: Literal["boxes", "masks"] = "boxes"
     similar: Literal["voc"] | tuple[tuple[str, ...], ...] = "voc"
+    groups: Literal["voc"] | dict[str, tuple[str, ...]] = "voc"
+    sizes: Sizes = "percentiles"
     rule: hoiem.Rule = "top_npos"
     reference: str | None = None
     num_draws: int = Field(1000, ge=100)
@@ -83,145 +101,106 @@ def answer(
         data: Where the test images are, for pictures.
 
     Raises:
-        InputError: The runs were not tested on the same objects, one stands twice, the truth
-            holds no object, or the reference is not among the arms.
+        InputError: The runs were not tested on the same images, classes and objects, one stands
+            twice, the truth holds no object or the detections lack masks that are asked for, or
+            the reference or a group's class is not there.
     """
-    by_arm = _by_arm(runs)
-    reference = _reference(list(by_arm), config.reference)
+    arms = by_arm(runs, config.overlap)
+    reference = reference_of(list(arms.runs), config.reference)
     truth = runs[0].truth
-    num_draws = max(config.num_draws, fewest_draws(len(tide.MAIN_TYPES) * (len(by_arm) - 1)))
+    rules, num_images = _rules(config, truth.classes), len(truth.images)
+    num_draws = max(config.num_draws, fewest_draws(len(tide.MAIN_TYPES) * (len(arms.runs) - 1)))
     stream = Stream(config.seed, "detection_errors/images")
-    weights = image_weights(stream, len(truth.images), num_draws)
-    rules = ErrorRules(
-        foreground=config.foreground,
-        background=config.background,
-        max_per_image=config.max_per_image,
-        similar=hoiem.VOC_SIMILAR if config.similar == "voc" else config.similar,
-        rule=config.rule,
+    weights = image_weights(stream, num_images, num_draws)
+    profiles = {arm: error_profile(own, rules, weights) for arm, own in arms.runs.items()}
+    compared = Compared()
+    if len(profiles) > 1:
+        compared = Compared(
+            error_differences.in_tide(profiles, reference, num_images),
+            error_differences.in_hoiem(profiles, reference, num_images),
+            {
+                level: error_differences.in_parts(profiles, reference, num_images, level)
+                for level in _LEVELS
+            },
+            error_differences.at_matched_ap(profiles, arms.variants, reference, rules, weights),
+        )
+    own_metrics = [m for profile in profiles.values() for m in _metrics(profile, num_images)]
+    sentence, headline, kind = (
+        _comparison(compared.tide, reference)
+        if compared.tide
+        else _costliest(profiles[reference], own_metrics)
     )
-    profiles = {arm: error_profile(own, rules, weights) for arm, own in by_arm.items()}
-    own_metrics = [m for profile in profiles.values() for m in _metrics(profile, len(truth.images))]
-    differences = _differences(profiles, reference, len(truth.images))
-    if differences:
-        sentence, headline = _comparison(differences, reference)
-    else:
-        sentence, headline = _costliest(profiles[reference], own_metrics)
-    metrics = (*own_metrics, *(difference.metric for difference in differences))
-    gallery = Gallery(workspace, test_images(data))
+    matched = [d for pair in compared.matched for d in pair.differences]
+    metrics = (*own_metrics, *(difference.metric for difference in (*compared.tide, *matched)))
     return Finding(
         analysis="detection_errors",
         question=QUESTION,
         answer=sentence,
         headline=headline,
-        caveat=_CAVEAT.format(foreground=config.foreground),
+        caveat=_caveat(config, profiles, compared, reference),
         metrics=tuple(metric for metric in metrics if metric.name != headline.name),
-        tables=tables(profiles, differences, truth.classes),
-        figures=figures(profiles),
-        pictures=tuple(
-            picture
-            for arm, own in by_arm.items()
-            for picture in gallery.detections(own[0], profiles[arm].types[0], config.num_pictures)
-        ),
+        tables=tables(profiles, compared, truth.classes, rules.groups, config.rule),
+        figures=figures(profiles, compared.tide, kind),
+        pictures=_pictures(arms, profiles, data, config, workspace),
     )
 
 
-def _by_arm(runs: Sequence[DetectionRun]) -> dict[str, list[DetectionRun]]:
-    """The runs of each arm in the order given, once they are known to be comparable."""
-    where = "detection_errors"
-    first = runs[0].truth
-    if not np.any(~(first.difficult | first.crowd)):
-        raise InputError(where, "the truth holds no object that counts", "a test set with objects")
-    by_arm: dict[str, list[DetectionRun]] = {}
-    for run in runs:
-        name = f"{run.arm} (seed {run.seed})"
-        if not _same(first, run.truth):
-            raise InputError(
-                where, f"{name} was tested on other objects than {runs[0].arm}",
-                "runs over one test set", "diagnose them apart",
-            )  # fmt: skip
-        own = by_arm.setdefault(run.arm, [])
-        if run.seed in {other.seed for other in own}:
-            raise InputError(where, f"{name} stands twice", "one run per arm and seed")
-        own.append(run)
-    return by_arm
-
-
-def _same(first: Truth, second: Truth) -> bool:
-    pairs = ((getattr(first, f.name), getattr(second, f.name)) for f in fields(Truth))
-    return all(np.array_equal(a, b) for a, b in pairs)
-
-
-def _reference(arms: Sequence[str], wanted: str | None) -> str:
-    if wanted is None:
-        return "random_init" if "random_init" in arms else arms[0]
-    if wanted not in arms:
-        raise InputError(
-            "detection_errors, field reference",
-            f"found {wanted!r}",
-            "one of " + ", ".join(arms),
-            nearest(wanted, arms),
-        )
-    return wanted
-
-
-def _metric(name: str, value: float, draws: Floats, unit: str, n: int) -> Metric:
-    low, high = (number(end) for end in percentile_interval(draws))
-    return Metric(
-        name=name,
-        value=number(value),
-        unit=unit,
-        higher_is_better=False,
-        n=n,
-        low=low,
-        high=high,
-        interval="none" if low is None else _INTERVAL,
+def _rules(config: Config, classes: Sequence[str]) -> ErrorRules:
+    is_voc = config.groups == "voc"
+    groups = hoiem.VOC_GROUPS if config.groups == "voc" else config.groups
+    return ErrorRules(
+        foreground=config.foreground,
+        background=config.background,
+        max_per_image=config.max_per_image,
+        similar=hoiem.VOC_SIMILAR if config.similar == "voc" else config.similar,
+        rule=config.rule,
+        groups=groups_in(classes, groups, complete=not is_voc),
+        sizes=config.sizes,
+        by=config.overlap,
     )
+
+
+def _pictures(
+    arms: Arms, profiles: Profiles, data: Dataset | None, config: Config, workspace: Path
+) -> tuple[Picture, ...]:
+    gallery = Gallery(workspace, test_images(data))
+    return tuple(
+        picture
+        for arm, own in arms.runs.items()
+        for picture in gallery.detections(own[0], profiles[arm].types[0], config.num_pictures)
+    )
+
+
+def _caveat(config: Config, profiles: Profiles, compared: Compared, reference: str) -> str:
+    few = [arm for arm, profile in profiles.items() if len(profile.seeds) < FEWEST_SEEDS]
+    others = [arm for arm in profiles if arm != reference]
+    unmatched = [arm for arm in others if arm not in {pair.arm for pair in compared.matched}]
+    matched = [_MATCHED] if compared.matched else []
+    matched += [_NOT_MATCHED.format(arms=", ".join(unmatched))] if unmatched else []
+    return _CAVEAT.format(
+        foreground=config.foreground,
+        seeds=_FEW_SEEDS.format(arms=", ".join(few)) if few else _SEEDS,
+        matched=" ".join(matched),
+    ).strip()
 
 
 def _metrics(profile: ErrorProfile, n: int) -> list[Metric]:
     """What one arm loses to each TIDE type, and each of Hoiem's types' share of its detections."""
     metrics = [
-        _metric(f"dAP_{kind}[{profile.arm}]", value, draws, "AP points", n)
-        for kind, value, draws in zip(
-            tide.TYPES, profile.dap.mean(axis=0), profile.dap_draws.T, strict=True
-        )
+        found.metric(f"dAP_{kind}[{profile.arm}]", "AP points", n)
+        for kind, found in zip(tide.TYPES, estimates(profile.dap), strict=True)
     ]
-    shares = zip(hoiem.TYPES, shares_of(profile.counts.sum(axis=0)),
-                 shares_of(profile.count_draws).T, strict=True)  # fmt: skip
-    for kind, value, draws in shares:
-        metric = _metric(f"hoiem_{kind}[{profile.arm}]", value, draws, "%", n)
+    for kind, found in zip(hoiem.TYPES, estimates(profile.shares), strict=True):
         better = kind == hoiem.TYPES[hoiem.CORRECT]
-        metrics.append(metric.model_copy(update={"higher_is_better": better}))
+        metrics.append(found.metric(f"hoiem_{kind}[{profile.arm}]", "%", n, better))
     return metrics
-
-
-def _differences(profiles: dict[str, ErrorProfile], reference: str, n: int) -> list[Difference]:
-    """How much more each other arm loses to each main type, p-values corrected as one family."""
-    base = profiles[reference]
-    found: list[tuple[str, str, Metric]] = []
-    p_values = []
-    for arm, profile in profiles.items():
-        if arm == reference:
-            continue
-        for index, kind in enumerate(tide.MAIN_TYPES):
-            value = profile.dap[:, index].mean() - base.dap[:, index].mean()
-            draws = profile.dap_draws[:, index] - base.dap_draws[:, index]
-            name = f"dAP_{kind}[{arm} - {reference}]"
-            found.append((arm, kind, _metric(name, value, draws, "AP points", n)))
-            p_values.append(bootstrap_p_value(draws))
-    return [
-        Difference(arm, kind, metric, p_value, corrected, corrected < _ALPHA)
-        for (arm, kind, metric), p_value, corrected in zip(
-            found, p_values, holm(p_values), strict=True
-        )
-    ]
 
 
 def _size(difference: Difference) -> float:
     return abs(difference.metric.value or 0.0)
 
 
-def _comparison(differences: Sequence[Difference], reference: str) -> tuple[str, Metric]:
+def _comparison(differences: Sequence[Difference], reference: str) -> tuple[str, Metric, str]:
     """The sentence about several arms, and the largest difference: of those shown, if any is."""
     family = f"{len(differences)} comparisons, Holm"
     shown = sorted((d for d in differences if d.shown), key=_size, reverse=True)
@@ -231,6 +210,7 @@ def _comparison(differences: Sequence[Difference], reference: str) -> tuple[str,
             f"No difference shown to {reference} in any type of error ({family}); the largest is"
             f" {largest.arm}'s in {largest.type}, {_points(largest.metric, '+.1f')}.",
             largest.metric,
+            largest.type,
         )
     parts = []
     for difference in shown[:_NUM_NAMED]:
@@ -244,16 +224,18 @@ def _comparison(differences: Sequence[Difference], reference: str) -> tuple[str,
     return (
         f"Compared with {reference}, " + "; ".join(parts) + f"{more} ({family}).",
         shown[0].metric,
+        shown[0].type,
     )
 
 
-def _costliest(profile: ErrorProfile, metrics: Sequence[Metric]) -> tuple[str, Metric]:
+def _costliest(profile: ErrorProfile, metrics: Sequence[Metric]) -> tuple[str, Metric, str]:
     """The sentence about a single arm, and what its costliest main type costs."""
-    index = int(np.argmax(profile.dap.mean(axis=0)[: len(tide.MAIN_TYPES)]))
+    index = int(np.argmax(profile.dap.mean[: len(tide.MAIN_TYPES)]))
     kind, metric = tide.MAIN_TYPES[index], metrics[index]
     return (
         f"{profile.arm} loses most to {kind} errors: {_points(metric, '.1f')}.",
         metric,
+        kind,
     )
 
 

@@ -1,0 +1,160 @@
+"""Reads the runs that an analysis is asked about, as the kind that it needs."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from whytransfer.core.errors import InputError
+from whytransfer.core.store import Artifact, Store
+from whytransfer.data.dataset import Dataset
+from whytransfer.data.predictions import read_classifications, read_detections, read_truth
+from whytransfer.diagnose.analysis import (
+    BackboneRun,
+    ClassRun,
+    DetectionRun,
+    ExposedRun,
+    FineTunedRun,
+    Kind,
+)
+from whytransfer.diagnose.foreign_detections import Foreign
+from whytransfer.diagnose.subjects import Subject
+from whytransfer.ops.average_precision import Metric as Rule
+
+if TYPE_CHECKING:
+    from whytransfer.backbone.model import Backbone
+
+PREDICTIONS, TRUTH = "predictions.json", "truth.json"
+
+
+class Reader:
+    """Reads subjects as runs of one kind.
+
+    Args:
+        kind: Which.
+        store: Where the inputs of an artifact are looked for.
+        data: Of the test images, whose truth predictions from elsewhere are held against.
+    """
+
+    def __init__(self, kind: Kind, store: Store, data: Dataset | None) -> None:
+        self._store, self._foreign = store, Foreign(data)
+        readers: dict[Kind, Callable[[Subject], Any]] = {
+            "detections": self._detections,
+            "backbones": _backbone,
+            "fine_tuned": self._fine_tuned,
+            "scored": self._scored,
+            "exposed": self._exposed,
+        }
+        self._read = readers[kind]
+
+    def read(self, subjects: Sequence[Subject]) -> list[Any]:
+        """Returns a run of each subject.
+
+        Raises:
+            InputError: One is of another kind, or its inputs are not in the store.
+        """
+        return [self._read(subject) for subject in subjects]
+
+    def _detections(self, subject: Subject) -> DetectionRun:
+        if isinstance(subject.found, Path):
+            truth, detections = self._foreign.read(subject.found)
+            rule: Rule = "voc07"
+        else:
+            artifact = _artifact(subject, "a transfer that detects")
+            truth = read_truth(artifact.file(TRUTH))
+            detections = read_detections(artifact.file(PREDICTIONS), truth)
+            rule = _rule(artifact)
+        return DetectionRun(
+            subject.arm,
+            subject.seed,
+            subject.fingerprint,
+            truth,
+            detections,
+            subject.variant,
+            rule,
+        )
+
+    def _scored(self, subject: Subject) -> DetectionRun | ClassRun:
+        artifact = _artifact(subject, "a finished transfer")
+        kind = _says(artifact)
+        if kind == "detections":
+            return self._detections(subject)
+        if kind != "classifications":
+            raise InputError(
+                artifact.path, f"its predictions are {kind or 'none'}",
+                "detections or classifications, whose score can be drawn",
+            )  # fmt: skip
+        found = read_classifications(artifact.file(PREDICTIONS))
+        return ClassRun(
+            subject.arm,
+            subject.seed,
+            artifact.fingerprint,
+            found.names,
+            found.correct(),
+            subject.variant,
+        )
+
+    def _exposed(self, subject: Subject) -> ExposedRun:
+        found = subject.found
+        run = ExposedRun(
+            subject.arm, subject.seed, subject.fingerprint, subject.against, variant=subject.variant
+        )
+        if isinstance(found, Artifact) and _says(found) == "detections":
+            own = self._detections(subject)
+            return replace(run, truth=own.truth, detections=own.detections, rule=own.rule)
+        return run
+
+    def _fine_tuned(self, subject: Subject) -> FineTunedRun:
+        artifact = _artifact(subject, "a transfer that trains the backbone")
+        start = artifact.record.inputs.get("backbone")
+        before = next((a for a in self._store.all() if a.fingerprint == start), None)
+        if before is None:
+            raise InputError(
+                artifact.path, f"the store {self._store.root} lacks the backbone it began with",
+                "both in one store", "give the store in which it was made with --store",
+            )  # fmt: skip
+        return FineTunedRun(
+            subject.arm,
+            subject.seed,
+            artifact.fingerprint,
+            before=partial(_load, before.path),
+            after=partial(_load, artifact.path),
+            variant=subject.variant,
+        )
+
+
+def _rule(artifact: Artifact) -> Rule:
+    """Says how the task of a run averages precision: as its headline, its first metric, does."""
+    by_voc: dict[object, Rule] = {"voc07": "voc07", "voc12": "voc12"}
+    first = next((metric.name for metric in artifact.record.metrics), "")
+    found = by_voc.get(artifact.record.config.get("voc_rule"), "coco101")
+    return "coco101" if first.startswith("coco_") else found
+
+
+def _says(artifact: Artifact) -> str:
+    """Says of what kind the predictions of a run are; nothing, where it has none."""
+    if PREDICTIONS not in artifact.manifest["files"]:
+        return ""
+    content = json.loads(artifact.file(PREDICTIONS).read_text(encoding="utf-8"))
+    return str(content.get("kind", ""))
+
+
+def _backbone(subject: Subject) -> BackboneRun:
+    found = subject.found
+    assert found is not None
+    path = found.path if isinstance(found, Artifact) else found
+    return BackboneRun(subject.arm, subject.seed, subject.fingerprint, partial(_load, path))
+
+
+def _artifact(subject: Subject, expected: str) -> Artifact:
+    if isinstance(subject.found, Artifact):
+        return subject.found
+    raise InputError(subject.found or subject.arm, "is no artifact of a store", expected)
+
+
+def _load(path: Path) -> "Backbone":
+    from whytransfer.backbone import artifact
+
+    return artifact.load(artifact.folder_in(path)).eval()

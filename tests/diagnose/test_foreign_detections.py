@@ -1,0 +1,266 @@
+"""Predictions from elsewhere: COCO results, VOC's files, our own; asked for on the command line."""
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.ops.detection_scenes import take
+
+import whytransfer.diagnose
+from whytransfer import cli
+from whytransfer.core.config import Config as EmptyConfig
+from whytransfer.core.stage import Step, materialise
+from whytransfer.core.store import Store
+from whytransfer.data.coco_results import read_coco_truth, write_coco_results
+from whytransfer.data.dataset import from_spec, look
+from whytransfer.data.predictions import truth_of, write_detections, write_truth
+from whytransfer.data.world import crowds
+from whytransfer.diagnose.analyses import detection_errors
+from whytransfer.diagnose.analysis import DetectionRun
+from whytransfer.diagnose.stage import read_finding
+from whytransfer.ops.detections import Detections
+
+SETTINGS = {"num_draws": 100, "num_pictures": 0}
+ANNOTATIONS = "annotations/instances_val2017.json"
+
+
+def write_world(root, layout, seed=0):
+    config = crowds.Config(num_train=8, num_test=10, layout=layout)
+    crowds.write(root, config, seed)
+    return root
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory):
+    """The same pictures in both layouts; COCO's ids have gaps and another order than the names."""
+    folder = tmp_path_factory.mktemp("foreign")
+    found = {name: write_world(folder / name, name) for name in ("coco", "voc")}
+    file = found["coco"] / ANNOTATIONS
+    content = json.loads(file.read_text())
+    new = {image["id"]: 900 - 3 * image["id"] for image in content["images"]}
+    for image in content["images"]:
+        image["id"] = new[image["id"]]
+    for annotation in content["annotations"]:
+        annotation["image_id"] = new[annotation["image_id"]]
+    file.write_text(json.dumps(content))
+    return found
+
+
+def truth(roots, layout):
+    data = from_spec(look(roots[layout]), None, "here")
+    return truth_of(data.open("test"), masks=True)
+
+
+def detections(objects, shift=0.0, every=1):
+    """A detection per object, some moved, with scores and boxes that a text file can hold."""
+    score = np.round(0.5 + 0.4 * np.arange(len(objects)) / len(objects), 6)
+    moved = np.where(np.arange(len(objects)) % every == 0, shift, 0.0)[:, None]
+    boxes = np.round(objects.boxes_xyxy + moved * np.array([1, 0, 1, 0]), 3)
+    return Detections(objects.image, objects.label, score, boxes)
+
+
+def write_voc(folder, found, objects, skip=(), extra=""):
+    folder.mkdir()
+    for label, name in enumerate(objects.classes):
+        rows = np.flatnonzero(found.label == label)
+        lines = []
+        for row in rows:
+            x1, y1, x2, y2 = (found.boxes_xyxy[row] + np.array([1, 1, 0, 0])).tolist()
+            image = objects.images[found.image[row]]
+            lines.append(f"{image} {found.score[row]:.6f} {x1:.3f} {y1:.3f} {x2:.3f} {y2:.3f}\n")
+        if name not in skip:
+            (folder / f"comp4_det_test_{name}.txt").write_text("".join(lines) + extra)
+            extra = ""
+    return folder
+
+
+def artifact(store, objects, found):
+    """A finished transfer, as far as a diagnosis reads it."""
+
+    def compute(folder, _work):
+        write_truth(folder / "truth.json", objects)
+        write_detections(folder / "predictions.json", found, objects)
+        return ()
+
+    step = Step(stage="transfer", plugin="voc07_detection", config=EmptyConfig(), inputs={}, seed=0)
+    return materialise(Store(store), step, compute)
+
+
+def direct(objects, folder, **arms):
+    """What the analysis answers about the same arrays."""
+    runs = [DetectionRun(arm, 0, arm, objects, found) for arm, found in arms.items()]
+    return detection_errors.answer(runs, None, detection_errors.Config(**SETTINGS), folder)
+
+
+def same(finding, expected):
+    assert finding.answer == expected.answer
+    assert finding.tables == expected.tables
+    assert finding.metrics == expected.metrics
+
+
+def test_coco_results_against_a_run(roots, tmp_path):
+    objects = truth(roots, "coco")
+    mine, theirs = detections(objects, shift=9.0, every=2), detections(objects)
+    coco = read_coco_truth(roots["coco"] / ANNOTATIONS)
+    write_coco_results(tmp_path / "mine.json", mine, objects, coco)
+    run = artifact(tmp_path / "runs", replace(objects, masks=None), theirs)
+    found = whytransfer.diagnose.run(
+        "detection_errors", {"mine": tmp_path / "mine.json", "theirs": run},
+        f"coco:{roots['coco']}", store=tmp_path / "runs", reference="theirs", **SETTINGS,
+    )  # fmt: skip
+    finding = read_finding(found)
+    assert finding.headline.name == "dAP_Loc[mine - theirs]"
+    assert finding.headline.low > 0
+    config = detection_errors.Config(reference="theirs", **SETTINGS)
+    runs = [DetectionRun(arm, 0, arm, objects, d)
+            for arm, d in {"mine": mine, "theirs": theirs}.items()]  # fmt: skip
+    same(finding, detection_errors.answer(runs, None, config, tmp_path))
+
+
+def test_voc_files_and_a_file_of_our_own(roots, tmp_path):
+    objects = truth(roots, "voc")
+    mine, theirs = detections(objects), detections(objects, shift=9.0, every=2)
+    write_detections(tmp_path / "own.json", theirs, objects)
+    given = {"mine": write_voc(tmp_path / "results", mine, objects), "own": tmp_path / "own.json"}
+    found = whytransfer.diagnose.run(
+        "detection_errors", given, roots["voc"], store=tmp_path / "runs", **SETTINGS
+    )
+    same(read_finding(found), direct(objects, tmp_path, mine=mine, own=theirs))
+
+
+def test_several_files_of_one_name_are_its_seeds(roots, tmp_path):
+    objects = truth(roots, "voc")
+    folders = [
+        write_voc(tmp_path / f"r{k}", detections(objects, shift=9.0, every=k + 2), objects)
+        for k in range(2)
+    ]
+    found = whytransfer.diagnose.run(
+        "detection_errors", {"mine": folders}, roots["voc"], store=tmp_path / "runs", **SETTINGS
+    )
+    rows = read_finding(found).tables[-1].rows
+    assert [row["seed"] for row in rows] == [0, 1]
+
+
+def test_the_truth_is_part_of_the_question(roots, tmp_path):
+    objects = truth(roots, "voc")
+    folder = write_voc(tmp_path / "results", detections(objects), objects)
+    other = write_world(tmp_path / "other", "voc")
+    annotation = next(
+        file
+        for file in sorted((other / "VOC2007/Annotations").glob("*.xml"))
+        if file.stem in objects.images
+    )
+    annotation.write_text(
+        annotation.read_text().replace("<difficult>0</difficult>", "<difficult>1</difficult>", 1)
+    )
+    first, second = (
+        whytransfer.diagnose.run(
+            "detection_errors", {"mine": folder}, data, store=tmp_path / "runs", **SETTINGS
+        )
+        for data in (roots["voc"], other)
+    )
+    assert first.fingerprint != second.fingerprint
+
+
+class TestBadInput:
+    """On the command line, where it is one line and exit status 2."""
+
+    @pytest.fixture
+    def refused(self, monkeypatch, capsys, tmp_path):
+        def refuse(*words, data=None):
+            given = ["--data", data] if data else []
+            shown = ["whytransfer", "diagnose", "detection_errors", *words, *given,
+                     "--store", tmp_path / "runs"]  # fmt: skip
+            monkeypatch.setattr(sys, "argv", list(map(str, shown)))
+            with pytest.raises(SystemExit) as end:
+                cli.main()
+            captured = capsys.readouterr()
+            assert end.value.code == 2 and captured.out == ""
+            return captured.err
+
+        return refuse
+
+    def test_no_data(self, refused, roots, tmp_path):
+        objects = truth(roots, "voc")
+        folder = write_voc(tmp_path / "results", detections(objects), objects)
+        assert "predictions without data" in (message := refused(f"mine={folder}"))
+        assert "--data" in message
+
+    def test_voc_files_without_scores(self, refused, roots, tmp_path):
+        objects = truth(roots, "voc")
+        line = f"{objects.images[0]} 10 10 20 20\n"
+        folder = write_voc(tmp_path / "results", detections(objects), objects, extra=line)
+        message = refused(f"mine={folder}", data=roots["voc"])
+        assert "found 5 values" in message and "image score x1 y1 x2 y2" in message
+
+    def test_coco_results_without_scores(self, refused, roots, tmp_path):
+        content = json.loads((roots["coco"] / ANNOTATIONS).read_text())
+        row = {key: content["annotations"][0][key] for key in ("image_id", "category_id", "bbox")}
+        (tmp_path / "mine.json").write_text(json.dumps([row]))
+        message = refused(f"mine={tmp_path / 'mine.json'}", data=f"coco:{roots['coco']}")
+        assert "row 0: has no score" in message
+
+    def test_results_of_other_images(self, refused, roots, tmp_path):
+        objects = truth(roots, "voc")
+        other = replace(objects, images=tuple(f"9{name[1:]}" for name in objects.images))
+        folder = write_voc(tmp_path / "results", detections(objects), other)
+        message = refused(f"mine={folder}", data=roots["voc"])
+        assert "line 1: the image '9" in message and "is not in the truth" in message
+
+    def test_results_of_other_classes(self, refused, roots, tmp_path):
+        objects = truth(roots, "voc")
+        names = ("zebra", *objects.classes[1:])
+        folder = write_voc(tmp_path / "more", detections(objects), replace(objects, classes=names))
+        message = refused(f"mine={folder}", data=roots["voc"])
+        assert "the class 'zebra' is not in the truth" in message
+        folder = write_voc(
+            tmp_path / "fewer", detections(objects), objects, skip=objects.classes[:1]
+        )
+        message = refused(f"mine={folder}", data=roots["voc"])
+        assert f"has no file of {objects.classes[0]}" in message
+
+    def test_coco_results_of_an_unknown_image_and_on_voc_data(self, refused, roots, tmp_path):
+        row = {"image_id": 12345, "category_id": 1, "bbox": [1, 1, 5, 5], "score": 0.5}
+        (tmp_path / "mine.json").write_text(json.dumps([row]))
+        message = refused(f"mine={tmp_path / 'mine.json'}", data=f"coco:{roots['coco']}")
+        assert "image_id is 12345" in message
+        message = refused(f"mine={tmp_path / 'mine.json'}", data=roots["voc"])
+        assert "the data are in the format voc" in message
+
+    def test_a_run_on_other_images_and_on_other_classes(self, refused, roots, tmp_path):
+        objects = truth(roots, "voc")
+        folder = write_voc(tmp_path / "results", detections(objects), objects)
+        other = replace(objects, images=("elsewhere", *objects.images[1:]), masks=None)
+        run = artifact(tmp_path / "images", other, detections(other))
+        message = refused(f"mine={folder}", f"theirs={run.path}", data=roots["voc"])
+        assert "theirs (seed 0) was tested on other images (2 are in one of the two" in message
+        other = replace(objects, classes=("zebra", *objects.classes[1:]), masks=None)
+        run = artifact(tmp_path / "classes", other, detections(other))
+        message = refused(f"mine={folder}", f"theirs={run.path}", data=roots["voc"])
+        assert "other classes" in message and "zebra" in message
+
+    def test_two_files_of_a_class_and_no_file_at_all(self, refused, roots, tmp_path):
+        objects = truth(roots, "voc")
+        folder = write_voc(tmp_path / "results", detections(objects), objects)
+        name = objects.classes[0]
+        (folder / f"comp3_det_test_{name}.txt").write_text("")
+        assert "one file per class" in refused(f"mine={folder}", data=roots["voc"])
+        (tmp_path / "strange.txt").write_text("hello")
+        message = refused(f"mine={tmp_path / 'strange.txt'}", data=roots["voc"])
+        assert "is no file of predictions" in message
+
+    def test_masks_that_nobody_has(self, refused, roots, tmp_path):
+        objects = truth(roots, "voc")
+        folder = write_voc(tmp_path / "results", detections(objects), objects)
+        message = refused(f"mine={folder}", "--set", "overlap=masks", data=roots["voc"])
+        assert "field overlap" in message and "has no masks" in message
+
+
+def test_an_order_of_rows_that_differs_changes_nothing(roots, tmp_path):
+    objects = truth(roots, "voc")
+    found = detections(objects)
+    shuffled = take(found, np.arange(len(found))[::-1])
+    kept = direct(objects, tmp_path, mine=found)
+    assert kept.tables == direct(objects, tmp_path, mine=shuffled).tables
