@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from whytransfer.core.config import Config as BaseConfig
 from whytransfer.core.records import Finding, Metric, Picture
 from whytransfer.core.streams import Stream
 from whytransfer.data.dataset import Dataset
 from whytransfer.diagnose import error_differences
-from whytransfer.diagnose.analysis import DetectionRun
+from whytransfer.diagnose.analysis import DetectionRun, Variant, of_lengths
 from whytransfer.diagnose.comparable_runs import Arms, by_arm, groups_in, reference_of
 from whytransfer.diagnose.error_differences import Difference, Profiles
 from whytransfer.diagnose.error_estimates import estimates
@@ -71,6 +71,9 @@ class Config(BaseConfig):
             those are taken whose classes are all there.
         sizes: Bands of size: ``percentiles`` of each class, as Hoiem's, or ``coco``'s areas.
         rule: Which detections Hoiem's shares count.
+        lengths: Complete schedules of other lengths, in lengths of the study's own: a study runs
+            them for every arm, and the better arm is looked at once more where its AP is nearest to
+            the other's. Those of ``convergence`` are the same runs.
         reference: The arm that the others are compared with; by default ``random_init`` where it
             is among the arms, else the first one.
         num_draws: Draws of the bootstrap, at least; as many more as Holm's correction needs.
@@ -86,10 +89,16 @@ class Config(BaseConfig):
     groups: Literal["voc"] | dict[str, tuple[str, ...]] = "voc"
     sizes: Sizes = "percentiles"
     rule: hoiem.Rule = "top_npos"
+    lengths: tuple[PositiveFloat, ...] = ()
     reference: str | None = None
     num_draws: int = Field(1000, ge=100)
     num_pictures: int = Field(3, ge=0)
     seed: int = 0
+
+
+def variants(config: Config) -> Sequence[Variant]:
+    """Lists the further runs among which arms of equal AP are looked for."""
+    return of_lengths(config.lengths)
 
 
 def answer(
