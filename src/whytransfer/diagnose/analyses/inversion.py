@@ -60,13 +60,14 @@ RESUMES = True
 _FigureRow = dict[str, str | int | float | None]
 
 _NAME = "inversion"
+_CURVES = ("psnr", "ssim", "lpips")
 _CAVEAT = (
     "{n} test images of {crop_px} px, {num_steps} steps. What a picture shows is what the features"
     " and the generator hold together: the generator alone prefers smooth, natural pictures, and"
     " what it adds is not in the features; what it could not find in that many steps may be."
     " Features of larger scale weigh more in the squared error, so channels and networks are not"
     " fitted alike, and losses of two networks are not comparable. A level is one choice among"
-    " several: an earlier one holds more under every arm. PSNR counts pixels and forgives no"
+    " several, and another can turn the answer around. PSNR counts pixels and forgives no"
     " shift; in whose eyes a distance is measured can turn the order around. That an image can be"
     " found again does not make a backbone transfer. Intervals resample the images, each with its"
     " own start of the generator."
@@ -89,7 +90,7 @@ class Config(BaseConfig):
             is among the arms, else the first one.
         num_moments: Pictures on the way, even on a logarithmic scale, for the curves.
         chunk_size: Pictures that are fitted at once. Memory grows with it: at the authors' sizes
-            about 0.4 GB each. It can move a last bit, so it is part of the recipe.
+            by about 0.15 GB each. It can move a last bit, so it is part of the recipe.
         precision: ``auto`` is ``bf16-mixed`` where the machine has it natively, else ``32-true``.
         num_draws: Draws of the bootstrap, at least; as many more as Holm's correction needs.
         num_pictures: Images that are shown.
@@ -277,7 +278,10 @@ def _finding(scores: Scores, reference: str, few: str, config: Config) -> Findin
         caveat=caveat + few,
         metrics=tuple(metric for metric in metrics if metric.name != headline.name),
         tables=tuple(tables),
-        figures={**figures(every), **_curves(scores, weights, [one.name for one in every])},
+        figures={
+            **figures([one for one in every if one.name != "loss"]),
+            **_curves(scores, weights, [one.name for one in every if one.name in _CURVES]),
+        },
     )
 
 
@@ -314,7 +318,7 @@ def _renamed(measure: Measure) -> Measure:
 def _curves(
     scores: Scores, weights: NDArray[np.int64], names: Sequence[str]
 ) -> dict[str, tuple[_FigureRow, ...]]:
-    """Every measure over the steps, one figure per level: the mean over the seeds."""
+    """Measures over the steps, one figure per measure and level: the mean over the seeds."""
     found: dict[str, list[_FigureRow]] = {}
     for name in names:
         for moment, step in enumerate(scores.moments):
