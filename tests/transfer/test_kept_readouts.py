@@ -232,6 +232,10 @@ def test_more_neighbours_than_images_are_refused(data):
         ("lbfgs_readout", {"inverse_penalties": []}, "at least 1 item"),
         ("lbfgs_readout", {"inverse_penalties": [1.0, 0.1]}, "must rise"),
         ("knn_readout", {"training": {"epochs": 2}}, "unknown field"),
+        *(
+            (name, {"resize_px": 31}, "crop_px 32 is larger than the image of resize_px 31")
+            for name in TASKS
+        ),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(name, changes, message):

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 from torch import Tensor
 
 from whytransfer.backbone import features
@@ -75,6 +75,11 @@ class ReadoutConfig(TaskConfig):
         if list(grid) != sorted(set(grid)):
             raise ValueError("the learning rates must rise")
         return grid
+
+    @model_validator(mode="after")
+    def _crop_lies_inside(self) -> Self:
+        features.require_inside(self.crop_px, self.resize_px)
+        return self
 
 
 class SgdReadout(TaskProtocol):
