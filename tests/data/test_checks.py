@@ -27,7 +27,7 @@ def test_each_format_is_recognised_and_counted(layouts):
         assert report.problems == ()
         assert counts.items() <= report.counts.items()
         assert report.to_plain() == {
-            "format": report.format, "counts": report.counts, "problems": [],
+            "format": report.format, "counts": report.counts, "problems": [], "notes": [],
         }  # fmt: skip
 
 
@@ -141,6 +141,18 @@ class TestAgainst:
         assert content["matches"][0]["name"] == "train/disc/copy.jpg"
         assert command(monkeypatch, root, "--distance", "3") == 2
         assert "--against" in capsys.readouterr().err
+        assert command(monkeypatch, root, "--against-split", "train") == 2
+        assert "--against-split: is of no use alone" in capsys.readouterr().err
+
+    def test_fields_and_a_split_of_the_other_dataset(self, tmp_path, monkeypatch, capsys):
+        root = clean(tmp_path)
+        pair = root, "--against", f"imagefolder:{root}"
+        assert command(monkeypatch, *pair) == 2
+        assert "32 of 32 images are among the 32 others" in capsys.readouterr().out
+        assert command(monkeypatch, *pair, "--against-split", "train") == 2
+        assert "16 of 32 images are among the 16 others" in capsys.readouterr().out
+        assert command(monkeypatch, *pair, "--against-field", "train=no_such_folder") == 2
+        assert "no_such_folder" in capsys.readouterr().err
 
     def test_what_can_not_be_read_is_said_and_not_compared(self, tmp_path, trained_on):
         root = clean(tmp_path)

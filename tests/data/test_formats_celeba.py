@@ -123,6 +123,7 @@ def test_check_counts(_written):
         "identities in training": 4,
         "train images": 9,
         "test images": 5,
+        "images with a landmark outside": 0,
         "test images of people not in training": 5,
         "images of the partition left out": 3,
     }
@@ -219,3 +220,27 @@ class TestRefusals:
         (root / "Img/img_align_celeba/000015.jpg").write_bytes(b"nothing")
         report = check(str(root))
         assert len(report.problems) == 1 and "000015.jpg" in report.problems[0].where
+
+    def test_check_finds_pictures_of_both_splits_and_points_outside(self, written):
+        root = written("official")
+        config = Config(root=root, layout="official")
+        source = {split: celeba.open(config, split) for split in ("train", "test")}
+        shutil.copyfile(source["train"].path(2), source["test"].path(1))
+        file = root / "Anno/list_landmarks_align_celeba.txt"
+        lines = file.read_text().splitlines()
+        lines[2] = " ".join([lines[2].split()[0], "90", *lines[2].split()[2:]])
+        file.write_text("\n".join(lines))
+        report = check(str(root))
+        (problem,) = report.problems
+        assert "1 test images are trained on" in problem.found
+        assert source["test"].name(1) in problem.found and source["train"].name(2) in problem.found
+        assert report.counts["images with a landmark outside"] == 1
+
+    def test_landmarks_of_another_number_are_not_hidden_by_the_empty_split(self, written):
+        root = written("official")
+        file = root / "Anno/list_landmarks_align_celeba.txt"
+        lines = file.read_text().splitlines()
+        file.write_text("\n".join([*lines[:2], *(f"{line} 3 4" for line in lines[2:])]))
+        problems = [str(problem) for problem in check(str(root)).problems]
+        assert any("expected a file's name and 10 whole numbers" in text for text in problems)
+        assert "no picture of partition 0" in problems[-1]

@@ -3,6 +3,7 @@ import pickle
 import re
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 from tests.data.conftest import OBJECTS, TEST, TRAIN
@@ -209,8 +210,26 @@ class TestRefusals:
         [
             (lambda c: c.pop("annotations"), ("no list 'annotations'", "images, annotations")),
             (lambda c: c["images"][2].pop("width"), ("images[2]", "has no width")),
-            (lambda c: c["images"].append(c["images"][0]), ("lists astronaut.jpg twice",)),
-            (lambda c: c["categories"].append(c["categories"][0]), ("unique names",)),
+            (
+                lambda c: c["images"].append({**c["images"][0], "id": 99}),
+                ("lists astronaut.jpg twice",),
+            ),
+            (
+                lambda c: c["categories"].append({**c["categories"][0], "id": 99}),
+                ("unique names",),
+            ),
+            *(
+                (lambda c, p=part: c[p][1].update(id=c[p][0]["id"]), (part, "stands twice"))
+                for part in ("images", "annotations", "categories")
+            ),
+            (lambda c: c["categories"][0].update(id="cat"), ("categories", "some are names")),
+            (lambda c: c["annotations"][1].update(image_id=[1]), ("annotations[1]", "[1]")),
+            (lambda c: c["annotations"][1].update(category_id=None), ("annotations[1]", "None")),
+            *(
+                (lambda c, v=value: c["images"][2].update(height=v), ("images[2]", "height"))
+                for value in (None, 0, "427", 4.5)
+            ),
+            (lambda c: c["annotations"][1].update(area=float("nan")), ("annotation 1", "area nan")),
             (
                 lambda c: c["annotations"][1].update(category_id=4),
                 ("annotation 1", "category_id 4"),
@@ -254,6 +273,29 @@ def test_check_finds_everything_at_once(layout):
     ]  # fmt: skip
     assert report.counts["train images without objects"] == 1
     assert report.counts["test images"] == 2
+
+
+def test_check_names_what_a_run_would_stumble_over(layout, photographs):
+    root = layout("coco")
+    cv2.imwrite(str(root / "train2017/china.jpg"), photographs["china"][:100])
+    (root / "train2017/coffee.jpg").unlink()
+    change(root, lambda c: c["categories"][0].update(name="other"))
+    where = {str(p).removeprefix(f"{root}/") for p in coco.check(Config(root=root)).problems}
+    starts = ("train2017/china.jpg: is 640×100", "train2017/coffee.jpg: no such file, but")
+    assert len(where) == 3
+    for start in (*starts, "annotations/instances_val2017.json: has the categories"):
+        assert [problem for problem in where if problem.startswith(start)], start
+
+
+def test_check_says_that_there_are_no_test_annotations(layout):
+    root = layout("coco")
+    (root / "annotations/instances_val2017.json").unlink()
+    fields = coco.recognise(root)
+    report = coco.check(Config(**fields))
+    assert "note: no test set" in report.lines()[1]
+    assert [p.found for p in report.problems] == ["holds images without a file of annotations"]
+    shutil.rmtree(root / "val2017")
+    assert coco.check(Config(**fields)).problems == ()
 
 
 def test_check_finds_splits_that_share_images_and_training_without_a_box(layout):

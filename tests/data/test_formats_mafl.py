@@ -20,6 +20,8 @@ SMALL = {"num_train": 9, "num_val": 3, "num_test": 5, "num_identities": 4}
 LISTS = {"num_mafl_train": 7, "num_mafl_test": 4}
 EXCLUDED = ("celeba/MAFL/training.txt", "celeba/MAFL/testing.txt")
 
+LISTED = ("training", "testing")
+
 
 def raises(*parts):
     return pytest.raises(InputError, match=".*".join(re.escape(str(part)) for part in parts))
@@ -194,6 +196,14 @@ class TestLeaks:
         assert set(exact) == shown & there
         assert found.counts["pixels"] + found.counts["file"] == len(found.matches)
 
+    def test_overlap_with_what_a_backbone_saw_is_none_where_the_lists_were_left_out(self, _written):
+        root = _written / "torchvision"
+        pair = f"mafl:{root}", f"celeba:{root}"
+        seen = overlap(*pair, other_split="train").matches
+        assert seen and all(match.other.startswith("train/") for match in seen)
+        left_out = {"exclude_lists": EXCLUDED}
+        assert overlap(*pair, other_fields=left_out, other_split="train").matches == ()
+
 
 class TestRefusals:
     def test_wrong_levels_and_layouts(self, written):
@@ -269,6 +279,14 @@ class TestRefusals:
         for name, words in ((one, "decoded"), (two, "is outside"), (three, "both eyes are at")):
             assert [p for p in problems if name in p.where and words in p.found], name
         mafl.open(Config(root=root), "test")  # costs no decoding, so it can't know
+
+    def test_a_test_picture_that_is_a_training_picture_under_another_name(self, written):
+        root = written()
+        folder = root / "celeba/img_align_celeba"
+        lists = [(root / f"celeba/MAFL/{name}.txt").read_text().split() for name in LISTED]
+        shutil.copyfile(folder / lists[0][1], folder / lists[1][0])
+        (problem,) = check(f"mafl:{root}").problems
+        assert problem.found == f"1 test images are trained on: {lists[1][0]} as {lists[0][1]}"
 
     def test_lists_that_are_cut_short_beside_the_whole_celeba(self, written, monkeypatch):
         monkeypatch.setattr(mafl, "NUM_IMAGES", 17)

@@ -206,6 +206,12 @@ class TestRefusals:
         with raises("no test images"):
             voc.open(config, "test")
 
+    def test_a_list_that_is_no_text(self, layout):
+        root = layout("voc")
+        (root / "VOC2007/ImageSets/Main/test.txt").write_bytes(bytes(range(256)))
+        with raises("test.txt", "can't be read", "one image name per line"):
+            voc.open(Config(root=root), "test")
+
     def test_list_of_one_class_is_no_image_set(self, layout):
         root = layout("voc")
         path = root / "VOC2007/ImageSets/Main/cat_trainval.txt"
@@ -338,6 +344,15 @@ class TestCheck:
         ):
             assert part in text
         assert text.count("\n") == 3
+
+    def test_an_image_of_another_size_than_annotated_and_a_test_set_that_is_not_there(self, layout):
+        root = layout("voc")
+        rewrite(root, "astronaut", [], shape=(300, 400, 3))
+        (root / "VOC2007/ImageSets/Main/test.txt").unlink()
+        report = voc.check(Config(**voc.recognise(root)))
+        (problem,) = report.problems
+        assert problem.found == "is 512×512 px"
+        assert report.notes == ("no test set (test: []); image sets found: 2007_trainval",)
 
     def test_splits_that_share_images(self, layout):
         root = layout("voc")

@@ -2,12 +2,13 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from whytransfer.core.errors import InputError
-from whytransfer.data.held_out import held_out
+from whytransfer.data.held_out import held_out, held_out_mask
 
 
 class Labelled:
@@ -50,6 +51,19 @@ def test_a_partition_in_the_order_of_the_images_with_the_share_of_each_class(lab
         assert side.classes == source.classes
     assert Counter(kept_back.label(i) for i in range(len(kept_back))) == wanted
     assert names(held_out(source, share)[1]) == names(kept_back)
+
+
+@given(labels | st.lists(st.integers(0, 2), min_size=2, max_size=9), st.floats(0.01, 0.99))
+def test_a_class_that_is_too_small_lets_the_share_be_drawn_from_all(labels, share):
+    source = Labelled(labels)
+    mask = held_out_mask(source, share)
+    try:
+        _, kept_back = held_out(source, share)
+    except InputError:
+        count = int(share * len(labels) + 0.5)
+        assert mask.sum() == min(max(count, 1), len(labels) - 1)
+        return
+    assert [f"{index}.png" for index in np.flatnonzero(mask)] == names(kept_back)
 
 
 def test_the_choice_is_spread_over_the_images():

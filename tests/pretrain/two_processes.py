@@ -7,9 +7,10 @@ each process saw to ``seen-RANK.json``.
 import json
 import signal
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
+
+from tests.train.signals import signal_at
 
 from whytransfer.core import plugins
 from whytransfer.core.processes import here
@@ -54,28 +55,10 @@ def train(store: Path, data: Path, workers: int = 0, method: str = "moco_v2"):
         return stage.run(method, dataset, config, seed=0, store=Store(store), execution=execution)
 
 
-@contextmanager
-def signal_at(step: int, rank: int):
-    """Sends one process a signal in its n-th step from here on."""
-    calls, numbers = [], loop.numbers
-
-    def signalling(scalars):
-        calls.append(step)
-        if len(calls) == step and here().rank == rank:
-            signal.raise_signal(signal.SIGTERM)
-        return numbers(scalars)
-
-    loop.numbers = signalling
-    try:
-        yield
-    finally:
-        loop.numbers = numbers
-
-
 def stopped(step: int, rank: int, **where) -> str:
     """Trains until a signal comes to one of the processes; returns how that ended here."""
     try:
-        with signal_at(step, rank):
+        with signal_at(step, rank, signal.SIGTERM):
             train(**where)
     except loop.Interrupted as end:
         return str(end)

@@ -12,6 +12,7 @@ from tests.oracles import few_shot as oracle
 from tests.transfer.episode_features import drawn
 
 from whytransfer.core.errors import InputError
+from whytransfer.ops.logistic_regression import fit_each, spanned
 from whytransfer.transfer.parts.episode_heads import (
     FineTuned,
     Layers,
@@ -23,7 +24,6 @@ from whytransfer.transfer.parts.episode_heads import (
     logistic_guesses,
     train_layers,
 )
-from whytransfer.transfer.parts.softmax_regression import fit, spanned
 
 CONSTANTS = Path(__file__).parents[1] / "oracles/easyfsl_constants.json"
 
@@ -76,7 +76,7 @@ def test_the_logistic_head_is_at_the_optimum_and_equals_scikit_learn(shots, valu
     support, queries = drawn(8, 5, shots, 6, values)
     units, asked = (torch.nn.functional.normalize(x.double(), dim=-1) for x in (support, queries))
     labels = torch.arange(5).repeat_interleave(shots).expand(8, -1)
-    weight, bias = fit(units.flatten(1, 2), labels, 5, c, 1e-9, 500)
+    weight, bias = fit_each(units.flatten(1, 2), labels, 5, c, 1e-9, 500)
     guesses = logistic_guesses(support, queries, Logistic(c=c))
     for number in range(8):
         given = support[number].tolist()
@@ -98,8 +98,8 @@ def test_what_the_support_does_not_span_changes_no_prediction():
     small, seen = spanned(learned, asked)
     assert small.shape == (3, 8, 8) and seen.shape == (3, 20, 8)
     labels = torch.arange(4).repeat_interleave(2).expand(3, -1)
-    weight, bias = fit(learned, labels, 4, 1.0, 1e-10, 500)
-    weight_small, bias_small = fit(small, labels, 4, 1.0, 1e-10, 500)
+    weight, bias = fit_each(learned, labels, 4, 1.0, 1e-10, 500)
+    weight_small, bias_small = fit_each(small, labels, 4, 1.0, 1e-10, 500)
     torch.testing.assert_close(
         asked @ weight.mT + bias[:, None], seen @ weight_small.mT + bias_small[:, None]
     )
@@ -111,8 +111,8 @@ def test_problems_do_not_feel_each_other():
     hard[1:] *= 1000  # solved in other numbers of steps
     units = hard.flatten(1, 2).double()
     labels = torch.arange(5).repeat_interleave(5).expand(6, -1)
-    together = fit(units, labels, 5, 1.0, 1e-6, 5000)[0][0]
-    alone = fit(units[:1], labels[:1], 5, 1.0, 1e-6, 5000)[0][0]
+    together = fit_each(units, labels, 5, 1.0, 1e-6, 5000)[0][0]
+    alone = fit_each(units[:1], labels[:1], 5, 1.0, 1e-6, 5000)[0][0]
     torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-12)
 
 

@@ -1,6 +1,7 @@
 """Readouts that train nothing by steps: against slow ones and scikit-learn, what they share, what
 they refuse."""
 
+import dataclasses
 import json
 import shutil
 
@@ -10,6 +11,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from tests.transfer.readouts import (
+    QUIET,
     SETTINGS,
     backbone_in,
     config_of,
@@ -24,10 +26,11 @@ from whytransfer.backbone.model import Backbone
 from whytransfer.core.errors import InputError
 from whytransfer.core.store import Store
 from whytransfer.data.dataset import from_spec, subset
+from whytransfer.data.held_out import held_out_mask
 from whytransfer.data.predictions import read_classifications
 from whytransfer.data.views import center_view
 from whytransfer.data.world import things
-from whytransfer.transfer.parts.held_out import hold_out
+from whytransfer.train.loop import Run, fit
 from whytransfer.transfer.task import Setting
 from whytransfer.transfer.tasks import knn_readout, lbfgs_readout, linear_readout, stage_readout
 
@@ -84,7 +87,7 @@ def test_the_logistic_readout_is_scikit_learns_after_the_same_choice(data, tmp_p
         mean, deviation = train.mean(0), train.std(0)
         scale = np.where(deviation > 0, deviation, 1)
         train, test = (train - mean) / scale, (test - mean) / scale
-    held = hold_out(24, 0.25)
+    held = held_out_mask(task.setting.train, 0.25)
     shares = []
     for inverse_penalty in (0.01, 1.0):
         peer = LogisticRegression(C=inverse_penalty, tol=1e-8, max_iter=5000)
@@ -97,6 +100,48 @@ def test_the_logistic_readout_is_scikit_learns_after_the_same_choice(data, tmp_p
     peer = LogisticRegression(C=row["chosen"], tol=1e-8, max_iter=5000).fit(train, labels)
     found = read_classifications(tmp_path / "predictions.json")
     assert found.topk[:, 0].tolist() == peer.predict(test).tolist()
+
+
+class Otherwise:
+    """A source whose images are turned around and have the next class."""
+
+    def __init__(self, source):
+        self.source = source
+
+    def __getattr__(self, name):
+        return getattr(self.source, name)
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, index):
+        sample = self.source[index]
+        return dataclasses.replace(sample, image=np.ascontiguousarray(255 - sample.image))
+
+    def label(self, index):
+        return (self.source.label(index) + 1) % len(self.source.classes)
+
+
+@pytest.mark.parametrize("name", ["lbfgs_readout", "linear_readout", "stage_readout"])
+def test_other_test_images_change_nothing_that_is_chosen(name, data, tmp_path):
+    """Neither images nor labels of the test split take part, so the choice is the same bytes."""
+    train, test = data.open("train"), data.open("test")
+    choices, guesses = [], []
+    for number, scored in enumerate((test, Otherwise(test))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        task = TASKS[name](config_of(name), network(), Setting(train, scored))
+        if task.TRAINS:
+            run = Run(
+                work=folder / "work", log=folder / "log", execution=QUIET, seed=0,
+                steps_per_epoch=task.steps_per_epoch, title="test",
+            )  # fmt: skip
+            fit(task.model, task.batches, task.config.training, run)
+        task.predict(folder)
+        choices.append((folder / "choices.json").read_bytes())
+        guesses.append((folder / "predictions.json").read_bytes())
+    assert choices[0] == choices[1]
+    assert guesses[0] != guesses[1]
 
 
 def test_readouts_of_one_backbone_share_its_features(data, tmp_path, monkeypatch):
@@ -187,6 +232,10 @@ def test_more_neighbours_than_images_are_refused(data):
         ("lbfgs_readout", {"inverse_penalties": []}, "at least 1 item"),
         ("lbfgs_readout", {"inverse_penalties": [1.0, 0.1]}, "must rise"),
         ("knn_readout", {"training": {"epochs": 2}}, "unknown field"),
+        *(
+            (name, {"resize_px": 31}, "crop_px 32 is larger than the image of resize_px 31")
+            for name in TASKS
+        ),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(name, changes, message):

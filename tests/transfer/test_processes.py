@@ -28,7 +28,7 @@ from whytransfer.transfer.sharing import require_shares
 from whytransfer.transfer.stage import resolve
 from whytransfer.transfer.tasks import semantic_segmentation, voc07_detection
 
-TRAINED = ("detection", "grouped", "segmentation", "readout", "held_out")
+TRAINED = ("detection", "masks", "grouped", "segmentation", "readout", "held_out")
 SHARDED = {"sharded": voc07_detection.Task, "sharded_pixels": semantic_segmentation.Task}
 
 

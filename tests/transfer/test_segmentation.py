@@ -415,6 +415,10 @@ class TestFiles:
         [
             (lambda c: c["rows"].pop(), "the image 'b' has no prediction"),
             (lambda c: c["rows"].append(c["rows"][0]), "the image 'a' stands twice"),
+            (
+                lambda c: c["rows"].append({**c["rows"][0], "image": "c"}),
+                "the image 'c' is not in the truth",
+            ),
             (lambda c: c["classes"].reverse(), "has the classes y, x; expected those of the truth"),
             (lambda c: c["rows"][0].update(map="no.png"), "no.png: no such file"),
             (lambda c: c["rows"][0].update(map=TRUTH), "can't be read as a label map"),

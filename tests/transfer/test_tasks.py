@@ -1,6 +1,7 @@
 """Both tasks on a small world: learning, files, intervals, resuming, and what they refuse."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from whytransfer.core.store import Store
 from whytransfer.core.streams import Stream
 from whytransfer.data.dataset import from_spec
 from whytransfer.data.predictions import ClassPredictions, read_detections, read_truth
+from whytransfer.data.sample import Objects
 from whytransfer.data.world import crowds, things
 from whytransfer.ops.detections import Detections
 from whytransfer.train import capabilities
@@ -322,6 +324,9 @@ def test_unknown_fields_are_named_with_the_nearest(world):
         resolve("voc_detection", {}, "mine.yaml")
 
 
+NONE = np.zeros(0, dtype=bool)
+
+
 class NoBoxes:
     """A training split whose images show nothing."""
 
@@ -330,13 +335,30 @@ class NoBoxes:
     def __len__(self):
         return 5
 
+    def __init__(self, objects):
+        self._objects = objects
+
     def objects(self, index):
-        return None
+        return self._objects
+
+    def path(self, index):
+        return Path(f"folder/{index}.jpg")
 
 
-def test_training_images_without_a_box_are_refused():
-    with pytest.raises(InputError, match="no box in any of its 5 images"):
-        voc07_detection.Task(voc07_detection.Config(), network(), Setting(NoBoxes(), NoBoxes()))
+@pytest.mark.parametrize(
+    ("objects", "message"),
+    [
+        (
+            Objects(np.zeros((0, 4)), NONE.astype(int), NONE, NONE, NONE),
+            "no box in any of its 5 images",
+        ),
+        (None, "folder: the images have no boxes.*voc or coco"),
+    ],
+)
+def test_training_images_without_a_box_are_refused(objects, message):
+    images = NoBoxes(objects)
+    with pytest.raises(InputError, match=message):
+        voc07_detection.Task(voc07_detection.Config(), network(), Setting(images, images))
 
 
 def test_images_without_labels_are_refused(world):

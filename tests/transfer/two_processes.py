@@ -8,11 +8,11 @@ import json
 import math
 import signal
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
 import torch
+from tests.train.signals import signal_at
 from tests.transfer import painted
 from torch import nn
 
@@ -67,6 +67,7 @@ READOUT = {
 }  # fmt: skip
 CASES = {
     "detection": ("voc07_detection", DETECTION),
+    "masks": ("coco_detection", DETECTION),
     "grouped": ("voc07_detection", merge(DETECTION, {"detector": {"bn_group_size": 2}})),
     "segmentation": ("semantic_segmentation", SEGMENTATION),
     "readout": ("linear_readout", READOUT),
@@ -84,9 +85,11 @@ CASES = {
 
 
 def write_data(root: Path) -> None:
-    """Writes a small set of each kind: boxes, label maps, labels."""
+    """Writes a small set of each kind: boxes, masks, label maps, labels."""
     few = {"num_shared_shapes": 2, "num_new_shapes": 1, "size_px": 64}
-    crowds.write(root / "crowds", crowds.Config(num_train=10, num_test=7, **few), 0)
+    counts = {"num_train": 10, "num_test": 7}
+    crowds.write(root / "crowds", crowds.Config(**counts, **few), 0)
+    crowds.write(root / "coco", crowds.Config(**counts, **few, layout="coco"), 0)
     painted.write(root / "painted", {"train": 9, "test": 7})
     classes = things.Config(num_train=24, num_test=10, size_px=48, num_shapes=3)
     things.write(root / "things", classes, 0)
@@ -96,6 +99,7 @@ def dataset(task: str, root: Path):
     """Opens the set that a task is trained on."""
     specs = {
         "voc07_detection": {**crowds.DATASET, "root": str(root / "crowds")},
+        "coco_detection": {"format": "coco", "root": str(root / "coco")},
         "semantic_segmentation": {
             "format": "tests.transfer.painted", "root": str(root / "painted"),
         },
@@ -133,28 +137,10 @@ def transfer(case: str, root: Path, data: Path, workers: int = 0):
         )  # fmt: skip
 
 
-@contextmanager
-def signal_at(step: int, rank: int):
-    """Sends one process a signal in its n-th step from here on."""
-    calls, numbers = [], loop.numbers
-
-    def signalling(scalars):
-        calls.append(step)
-        if len(calls) == step and here().rank == rank:
-            signal.raise_signal(signal.SIGINT)
-        return numbers(scalars)
-
-    loop.numbers = signalling
-    try:
-        yield
-    finally:
-        loop.numbers = numbers
-
-
 def stopped(step: int, rank: int, *which) -> str:
     """Trains until a signal comes to one of the processes; returns how that ended here."""
     try:
-        with signal_at(step, rank):
+        with signal_at(step, rank, signal.SIGINT):
             transfer(*which)
     except loop.Interrupted as end:
         return str(end)

@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from whytransfer.backbone.model import Backbone, Level
@@ -45,7 +45,34 @@ from whytransfer.data.views import (
 Precision = Literal["auto", "32-true", "64-true", "bf16-mixed"]
 
 
-class Centre(BaseConfig):
+class _Middle(BaseConfig):
+    """The middle square of a resized image."""
+
+    resize_px: PositiveInt
+    crop_px: PositiveInt
+
+    @model_validator(mode="after")
+    def _crop_lies_inside(self) -> Self:
+        require_inside(self.crop_px, self.resize_px)
+        return self
+
+
+def require_inside(crop_px: int, resize_px: int) -> None:
+    """Checks that a square crop is no larger than the image it is cut from.
+
+    torchvision's ``CenterCrop``, and so the view, would fill up with black.
+
+    Raises:
+        ValueError: It is; what a configuration's validator turns into an error of its field.
+    """
+    if crop_px > resize_px:
+        raise ValueError(
+            f"crop_px {crop_px} is larger than the image of resize_px {resize_px}: "
+            "make it smaller, or resize_px larger"
+        )
+
+
+class Centre(_Middle):
     """The middle of an image: its short side to ``resize_px``, then a square of ``crop_px``."""
 
     kind: Literal["centre"] = "centre"
@@ -53,7 +80,7 @@ class Centre(BaseConfig):
     crop_px: PositiveInt = 224
 
 
-class Squashed(BaseConfig):
+class Squashed(_Middle):
     """The middle of an image that was made square: both sides ``resize_px``, then the crop.
 
     Source: CloserLookFewShot, data/datamgr.py.

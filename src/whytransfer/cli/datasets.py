@@ -1,7 +1,7 @@
 """``whytransfer data``: make and check datasets."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -57,6 +57,14 @@ def check_dataset(
         str | None,
         typer.Option("--against", help="Say instead which of its images are in this dataset."),
     ] = None,
+    against_fields: Annotated[
+        list[str] | None,
+        typer.Option("--against-field", help="A field of that dataset's format as field=value."),
+    ] = None,
+    against_split: Annotated[
+        Literal["train", "test"] | None,
+        typer.Option("--against-split", help="Look at that split alone: pretraining sees train."),
+    ] = None,
     distance: Annotated[
         int | None,
         typer.Option("--distance", min=0, max=64, help="Bits of 64 in which hashes may differ."),
@@ -73,11 +81,17 @@ def check_dataset(
     fields = override({}, overrides or ())
     report: Report | Overlap
     if against is not None:
-        report = overlap(path, against, fields, MAX_DISTANCE if distance is None else distance)
-    elif distance is None:
+        bits = MAX_DISTANCE if distance is None else distance
+        others = override({}, against_fields or ())
+        report = overlap(path, against, fields, bits, others, against_split)
+    elif distance is against_split is None and not against_fields:
         report = check(path, fields)
     else:
-        raise InputError("--distance", "is of no use alone", "--against DATASET as well")
+        given = {"--distance": distance, "--against-split": against_split}
+        option = next((name for name, value in given.items() if value is not None), "")
+        raise InputError(
+            option or "--against-field", "is of no use alone", "--against DATASET as well"
+        )
     if as_json:
         print_json(report.to_plain())
     else:

@@ -64,20 +64,22 @@ class Report:
         format: Name of the format.
         counts: What there is, such as ``{"train images": 5011}``.
         problems: All that is wrong, each naming its file.
+        notes: What is not wrong, but may not be meant: a split that is not there.
     """
 
     format: str
     counts: dict[str, int]
     problems: tuple[InputError, ...]
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """Says it in lines for people: the format, the counts, then one line per problem."""
+        """Says it in lines for people: the format, the counts, then a line per note and problem."""
         counts = ", ".join(f"{number} {what}" for what, number in self.counts.items())
         number = len(self.problems)
         found = f"{number} problem{'s'[: number > 1]}" if number else "nothing wrong"
-        return [f"{self.format}: {counts or 'nothing could be counted'}; {found}"] + [
-            str(problem) for problem in self.problems
-        ]
+        first = f"{self.format}: {counts or 'nothing could be counted'}; {found}"
+        notes = [f"note: {note}" for note in self.notes]
+        return [first, *notes, *map(str, self.problems)]
 
     def to_plain(self) -> dict[str, Any]:
         """Returns it as plain data for JSON."""
@@ -85,7 +87,12 @@ class Report:
             {"where": p.where, "found": p.found, "expected": p.expected, "todo": p.todo}
             for p in self.problems
         ]
-        return {"format": self.format, "counts": dict(self.counts), "problems": problems}
+        return {
+            "format": self.format,
+            "counts": dict(self.counts),
+            "problems": problems,
+            "notes": list(self.notes),
+        }
 
 
 def distinct(problems: Iterable[InputError]) -> tuple[InputError, ...]:

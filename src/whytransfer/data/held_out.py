@@ -19,9 +19,6 @@ from whytransfer.data.sample import Source
 def held_out(train: Source, share: float) -> tuple[Source, Source]:
     """Splits the training images in two: those to train on, and those to score on.
 
-    Where all images have a label, each class gives that share of its images. The choice depends on
-    the images alone, not on seed, backbone or task.
-
     Args:
         train: The training split.
         share: Of its images that are held out, in (0, 1).
@@ -29,14 +26,38 @@ def held_out(train: Source, share: float) -> tuple[Source, Source]:
     Raises:
         InputError: One side would have no image, or no image of a class.
     """
-    kept_back = np.zeros(len(train), dtype=bool)
-    for number, (name, members) in enumerate(_strata(train)):
-        count = int(share * len(members) + 0.5)
+    for name, members in _strata(train):
+        count = _count(len(members), share)
         if not 0 < count < len(members):
             raise _empty(name, len(members), share, count)
+    kept_back = held_out_mask(train, share)
+    return subset(train, np.flatnonzero(~kept_back)), subset(train, np.flatnonzero(kept_back))
+
+
+def held_out_mask(train: Source, share: float) -> NDArray[np.bool_]:
+    """Says of each training image whether it is held out, (N,).
+
+    Where all images have a label, each class gives that share of its images; where a class is too
+    small to give any, or all of them, the share is drawn from all images alike, one at least. The
+    choice depends on the images alone, not on seed, backbone or task.
+
+    Args:
+        train: The training split.
+        share: Of its images that are held out, in (0, 1).
+    """
+    strata = [members for _, members in _strata(train)]
+    if not all(0 < _count(len(members), share) < len(members) for members in strata):
+        strata = [np.arange(len(train), dtype=np.int64)]
+    kept_back = np.zeros(len(train), dtype=np.bool_)
+    for number, members in enumerate(strata):
+        count = min(max(1, _count(len(members), share)), len(members) - 1)
         order = Stream(0, "held out", number).permutation(len(members))
         kept_back[members[order[:count]]] = True
-    return subset(train, np.flatnonzero(~kept_back)), subset(train, np.flatnonzero(kept_back))
+    return kept_back
+
+
+def _count(num_images: int, share: float) -> int:
+    return int(share * num_images + 0.5)
 
 
 def _strata(train: Source) -> Iterable[tuple[str, NDArray[np.int64]]]:

@@ -32,7 +32,7 @@ from whytransfer.core.fingerprint import hash_file
 from whytransfer.data.dataset import parse_reference
 from whytransfer.data.format import ReadConfig
 from whytransfer.data.images import is_image
-from whytransfer.data.sample import Source
+from whytransfer.data.sample import Source, Split
 
 MAX_DISTANCE = 8
 """Bits in which the hashes of near duplicates differ at most, of 64."""
@@ -124,6 +124,8 @@ def overlap(
     other: str,
     fields: Mapping[str, Any] | None = None,
     max_distance: int = MAX_DISTANCE,
+    other_fields: Mapping[str, Any] | None = None,
+    other_split: Split | None = None,
 ) -> Overlap:
     """Looks for the images of one dataset, all splits, among those of another.
 
@@ -132,11 +134,16 @@ def overlap(
         other: As ``reference``: where its images must not be.
         fields: Fields of the first one's format that stand instead of the recognised ones.
         max_distance: Bits in which the hashes of near duplicates differ at most.
+        other_fields: Fields of the second one's format, such as what pretraining leaves out of it.
+        other_split: The only one of the second that is looked at, such as ``train``, which is all
+            that pretraining sees; ``None`` looks at all.
 
     Raises:
         InputError: A dataset can't be opened, or a field is unknown.
     """
-    return between(_splits(reference, fields or {}), _splits(other, {}), max_distance)
+    ours = _splits(reference, fields or {})
+    theirs = _splits(other, other_fields or {}, other_split)
+    return between(ours, theirs, max_distance)
 
 
 Splits = Iterable[tuple[str, Source]]
@@ -211,12 +218,14 @@ class _Print:
     thumb: NDArray[np.uint8]
 
 
-def _splits(reference: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, Source]]:
+def _splits(
+    reference: str, fields: Mapping[str, Any], only: Split | None = None
+) -> Iterator[tuple[str, Source]]:
     """Opens the splits of the dataset that a person named, one when the last one is read."""
     spec = parse_reference(reference) | dict(fields)
     module = plugins.find("format", str(spec.pop("format")))
     config: ReadConfig = build(module.Config, spec, f"data check {reference}")
-    for split in config.splits:
+    for split in config.splits if only is None else (only,):
         yield split, module.open(config, split)
 
 

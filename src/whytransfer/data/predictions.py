@@ -114,20 +114,14 @@ def truth_of(source: Source, *, masks: bool = False) -> Truth:
     Raises:
         InputError: The format has no objects.
     """
-    rows = [source.objects(index) for index in range(len(source))]
-    found = [objects for objects in rows if objects is not None]
-    if len(found) < len(rows):
-        raise InputError(
-            source.path(0).parent, "the images have no boxes", "a detection dataset",
-            "give data in the format voc or coco",
-        )  # fmt: skip
+    found = require_objects(source)
     counts = [len(objects.labels) for objects in found]
     sizes = [source.size(index) for index in range(len(source))]
     return Truth(
         images=tuple(source.name(index) for index in range(len(source))),
         sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2),
         classes=source.classes,
-        image=np.repeat(np.arange(len(rows)), counts).astype(np.int64),
+        image=np.repeat(np.arange(len(found)), counts).astype(np.int64),
         label=_joined([o.labels for o in found], np.int64),
         boxes_xyxy=_joined([o.boxes_xyxy for o in found], np.float64).reshape(-1, 4),
         difficult=_joined([o.difficult for o in found], np.bool_),
@@ -135,6 +129,22 @@ def truth_of(source: Source, *, masks: bool = False) -> Truth:
         area=_joined([o.area for o in found], np.float64),
         masks=_masks(found, sizes) if masks else None,
     )
+
+
+def require_objects(source: Source) -> list[Objects]:
+    """Returns the objects of every image.
+
+    Raises:
+        InputError: The format has no objects.
+    """
+    rows = [source.objects(index) for index in range(len(source))]
+    found = [objects for objects in rows if objects is not None]
+    if len(found) < len(rows):
+        raise InputError(
+            source.path(0).parent, "the images have no boxes", "a detection dataset",
+            "give data in the format voc or coco",
+        )  # fmt: skip
+    return found
 
 
 def _masks(found: Sequence[Objects], sizes: Sequence[tuple[int, int]]) -> Masks | None:

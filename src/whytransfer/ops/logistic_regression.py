@@ -1,26 +1,64 @@
-"""Multinomial logistic regression with an L2 penalty, by SciPy's L-BFGS.
+"""Multinomial logistic regression with an L2 penalty: one large problem, or many small ones.
 
-    mean over the images of the cross entropy  +  ‖W‖² / (2 · C · N)
+    mean over the examples of the cross entropy  +  ‖W‖² / (2 · C · N)
 
-The bias is not penalised. That is scikit-learn's ``LogisticRegression(C=C)``, divided by C·N, and
-its solver; loss and gradient are worked out by torch wherever the features lie.
+The intercepts are not held back. That is scikit-learn's ``LogisticRegression(C=C)``, divided by
+C·N. It is strictly convex but for a constant added to all intercepts, which no prediction feels, so
+whoever reaches the optimum predicts the same. :func:`cross_entropy` is the loss of both ways to it:
 
-Letters: N images, D dimensions, K classes. C is scikit-learn's name for the inverse penalty.
+    fit_logistic    one problem of any size, by SciPy's L-BFGS, which is scikit-learn's solver
+    fit_each        many small problems side by side, in float64; each has a history and a step
+                    length of its own, so that none feels which others it is solved with
+
+Letters: E problems, N examples, D values, K classes. C is scikit-learn's name for the inverse
+penalty.
+
+Source: Nocedal & Wright 2006, algorithms 7.4 (L-BFGS, two-loop recursion) and 3.1 (backtracking),
+    for ``fit_each``.
 """
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.optimize
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from torch import Tensor
+
+from whytransfer.core.errors import InputError
 
 _ROWS = 1 << 14
 """Images at a time: their logits alone are held beside the features."""
 
 _LINE_SEARCH = 50
 """Steps of one line search, as scikit-learn has it."""
+
+_HISTORY = 10
+_HALVINGS = 40
+_DECREASE = 1e-4
+
+Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Parameters (E, P) → losses (E,) and gradients (E, P)."""
+
+
+def cross_entropy(
+    inputs: Tensor, target: Tensor, weights: Tensor, intercepts: Tensor, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the summed cross entropy by ``count``, (E,), and its gradient by both parameters.
+
+    Args:
+        inputs: (E, N, D).
+        target: (E, N, K), 1 at the class of each example, else 0.
+        weights: (E, K, D).
+        intercepts: (E, K).
+        count: What the sum over these examples is divided by: N, or more where they are a part.
+    """
+    log_chance = (inputs @ weights.mT + intercepts[:, None]).log_softmax(dim=2)
+    loss = -(log_chance * target).sum(dim=(1, 2)) / count
+    residual = (log_chance.exp() - target) / count
+    return loss, residual.mT @ inputs, residual.sum(dim=1)
 
 
 @dataclass(frozen=True)
@@ -79,7 +117,7 @@ def fit_logistic(
         loss, gradient = problem.loss_and_gradient(torch.from_numpy(values).to(features_ND))
         return float(loss), gradient.double().cpu().numpy()
 
-    found = minimize(
+    found = scipy.optimize.minimize(
         objective, first, jac=True, method="L-BFGS-B",
         options={
             "maxiter": max_iterations, "maxfun": 2 * max_iterations, "gtol": tolerance,
@@ -109,27 +147,150 @@ class _Problem:
 
     def parts(self, flat: Tensor) -> tuple[Tensor, Tensor]:
         """Returns weight (K, D) and bias (K,) of all parameters in one."""
-        split = self.num_classes * self.features.shape[1]
-        return flat[:split].view(self.num_classes, -1), flat[split:]
+        weight, bias = _parts(flat[None], self.num_classes, self.features.shape[1])
+        return weight[0], bias[0]
 
     def loss_and_gradient(self, flat: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the loss, float64 since the line search compares small differences of it."""
         weight, bias = self.parts(flat)
         gradient = torch.zeros_like(flat)
         to_weight, to_bias = self.parts(gradient)
-        total = torch.zeros((), dtype=torch.float64, device=flat.device)
+        count = len(self.features)
+        penalty = 1.0 / (self.inverse_penalty * count)
+        loss = penalty / 2 * weight.double().square().sum()
         for features, labels in zip(
             torch.split(self.features, _ROWS), torch.split(self.labels, _ROWS), strict=True
         ):
-            log_p = torch.addmm(bias, features, weight.T).log_softmax(dim=1)
-            total -= log_p.gather(1, labels[:, None]).sum(dtype=torch.float64)
-            residual = log_p.exp_()
-            residual[torch.arange(len(labels), device=labels.device), labels] -= 1
-            to_weight.addmm_(residual.T, features)
-            to_bias.add_(residual.sum(0))
-        count = len(self.features)
-        penalty = 1.0 / (self.inverse_penalty * count)
-        loss = total / count + penalty / 2 * weight.double().square().sum()
-        gradient /= count
+            target = features.new_zeros(len(labels), self.num_classes)
+            target[torch.arange(len(labels), device=labels.device), labels] = 1
+            part = cross_entropy(features[None], target[None], weight[None], bias[None], count)
+            loss += part[0][0]
+            to_weight.add_(part[1][0])
+            to_bias.add_(part[2][0])
         to_weight.add_(weight, alpha=penalty)
         return loss, gradient
+
+
+def fit_each(
+    inputs: Tensor, labels: Tensor, num_classes: int, c: float, tolerance: float, max_steps: int
+) -> tuple[Tensor, Tensor]:
+    """Returns the optimal weights (E, K, D) and intercepts (E, K), float64.
+
+    Args:
+        inputs: (E, N, D) float64.
+        labels: (E, N) int64, the class of each example.
+        num_classes: K.
+        c: The smaller, the more the weights are held back.
+        tolerance: What no entry of the gradient of loss / (C · N) exceeds at the end.
+        max_steps: L-BFGS steps at most.
+
+    Raises:
+        InputError: A problem is not solved after that many.
+    """
+    problems, num_examples, num_values = inputs.shape
+    target = torch.nn.functional.one_hot(labels, num_classes).to(inputs.dtype)
+    held_back = 1.0 / (c * num_examples)
+
+    def objective(parameters: Tensor) -> tuple[Tensor, Tensor]:
+        weights, intercepts = _parts(parameters, num_classes, num_values)
+        loss, by_weight, by_bias = cross_entropy(inputs, target, weights, intercepts, num_examples)
+        loss = loss + 0.5 * held_back * weights.square().sum(dim=(1, 2))
+        by_weight = by_weight + held_back * weights
+        return loss, torch.cat([by_weight.flatten(1), by_bias], dim=1)
+
+    start = inputs.new_zeros(problems, num_classes * (num_values + 1))
+    found = minimise(objective, start, tolerance, max_steps)
+    return _parts(found, num_classes, num_values)
+
+
+def spanned(support: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns both in coordinates of the space that the support spans, where that is smaller.
+
+    Optimal weights lie in it, so what is orthogonal to it changes no prediction.
+
+    Args:
+        support: (E, N, D).
+        queries: (E, M, D).
+
+    Source: Schölkopf, Herbrich & Smola 2001 (the representer theorem).
+    """
+    if support.shape[1] >= support.shape[2]:
+        return support, queries
+    basis = torch.linalg.qr(support.mT).Q
+    return support @ basis, queries @ basis
+
+
+def minimise(objective: Objective, start: Tensor, tolerance: float, max_steps: int) -> Tensor:
+    """Returns where smooth convex functions are smallest: (E, P), one row for each.
+
+    Raises:
+        InputError: A gradient still has an entry above the tolerance after ``max_steps``.
+    """
+    here = start
+    loss, gradient = objective(here)
+    history: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=_HISTORY)
+    for _ in range(max_steps):
+        waiting = gradient.abs().amax(dim=1) > tolerance
+        if not waiting.any():
+            return here
+        direction = torch.where(waiting[:, None], -_times_inverse(gradient, history), 0.0)
+        there, new_loss, new_gradient = _descend(objective, here, loss, gradient, direction)
+        step, change = there - here, new_gradient - gradient
+        curvature = (step * change).sum(dim=1)
+        # Where a problem has ended, or rounding hides the curvature, the pair says nothing.
+        known = curvature > 1e-14 * step.square().sum(dim=1)
+        inverse = torch.where(known, 1.0 / torch.where(known, curvature, 1.0), 0.0)
+        history.append((step, change, inverse))
+        here, loss, gradient = there, new_loss, new_gradient
+    if (gradient.abs().amax(dim=1) > tolerance).any():
+        raise InputError(
+            "logistic.max_steps", f"{max_steps} steps do not reach the optimum",
+            f"every gradient below {tolerance:g}", "raise it, or lower logistic.c",
+        )  # fmt: skip
+    return here
+
+
+def _parts(parameters: Tensor, num_classes: int, num_values: int) -> tuple[Tensor, Tensor]:
+    weights = parameters[:, : num_classes * num_values]
+    intercepts = parameters[:, num_classes * num_values :]
+    return weights.view(-1, num_classes, num_values), intercepts
+
+
+def _times_inverse(gradient: Tensor, history: "deque[tuple[Tensor, Tensor, Tensor]]") -> Tensor:
+    """Multiplies the gradient with L-BFGS's approximate inverse Hessian.
+
+    A pair whose ``inverse`` is 0 leaves it as it is.
+    """
+    found = gradient
+    shares = []
+    for step, change, inverse in reversed(history):
+        share = inverse * (step * found).sum(dim=1)
+        found = found - share[:, None] * change
+        shares.append(share)
+    if history:
+        step, change, inverse = history[-1]
+        size = change.square().sum(dim=1)
+        scale = torch.where(inverse > 0, 1.0 / (inverse * size).clamp_min(1e-300), 1.0)
+        found = scale[:, None] * found
+    for (step, change, inverse), share in zip(history, reversed(shares), strict=True):
+        back = inverse * (change * found).sum(dim=1)
+        found = found + (share - back)[:, None] * step
+    return found
+
+
+def _descend(
+    objective: Objective, here: Tensor, loss: Tensor, gradient: Tensor, direction: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Goes along a direction as far as the loss falls enough, halving each problem's own step."""
+    slope = (gradient * direction).sum(dim=1)
+    length = torch.ones_like(loss)
+    # Losses near the optimum differ by rounding alone; a rise of that size is none.
+    slack = 1e-15 * loss.abs()
+    for _ in range(_HALVINGS):
+        there = here + length[:, None] * direction
+        new_loss, new_gradient = objective(there)
+        good = new_loss <= loss + _DECREASE * length * slope + slack
+        if good.all():
+            break
+        length = torch.where(good, length, 0.5 * length)
+    return there, new_loss, new_gradient

@@ -106,6 +106,21 @@ class FaceSource(Unannotated):
         yield from (self.folder / name for name in self.names)
 
 
+def named(source: FaceSource) -> Iterator[tuple[str, Path]]:
+    """Yields name and file of every picture."""
+    return ((source.name(index), source.path(index)) for index in range(len(source)))
+
+
+def landmarks_outside(source: FaceSource, index: int) -> bool:
+    """Says whether a landmark lies beyond its picture; one that can't be read has none."""
+    try:
+        height, width = source.size(index)
+    except InputError:
+        return False
+    points = source.landmarks(index)
+    return bool(((points < 0) | (points > (width, height))).any())
+
+
 def bases(root: Path) -> Iterator[Path]:
     """Yields the folders in which CelebA's files may lie."""
     for folder in FOLDERS:

@@ -1,18 +1,17 @@
 """Images with objects: what the readers of detection formats have in common."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from whytransfer.core.errors import InputError
-from whytransfer.core.fingerprint import hash_file
-from whytransfer.data.images import read_image
+from whytransfer.data.images import failures, read_image
 from whytransfer.data.masks import Polygons, Shape, Shapes
 from whytransfer.data.sample import Objects, Sample, Unannotated
-
-_SHOWN = 3
 
 Box = tuple[float, float, float, float]
 
@@ -60,13 +59,7 @@ class DetectionSource(Unannotated):
 
     def __getitem__(self, index: int) -> Sample:
         image = read_image(self.path(index))
-        if image.shape[:2] != self.size(index):
-            (height, width), (rows, columns) = self.size(index), image.shape[:2]
-            raise InputError(
-                self.path(index), f"is {columns}×{rows} px",
-                f"{width}×{height} px, as its annotation says",
-                "correct the annotation or put the right image there",
-            )  # fmt: skip
+        require_size(image, self.size(index), self.path(index))
         return Sample(image, self.name(index), objects=self.objects(index))
 
     def name(self, index: int) -> str:
@@ -122,6 +115,30 @@ def _shapes(shapes: Sequence[Shape | None]) -> Shapes | None:
     return Shapes([Polygons(()) if shape is None else shape for shape in shapes])
 
 
+def unreadable(root: Path, entries: Sequence[Entry]) -> list[InputError]:
+    """Decodes every image that is there; returns one problem for each that is not as annotated."""
+    there = [entry for entry in entries if (root / entry.file).is_file()]
+    return list(failures(partial(_look, root), there))
+
+
+def _look(root: Path, entry: Entry) -> None:
+    require_size(read_image(root / entry.file), entry.size, root / entry.file)
+
+
+def require_size(image: NDArray[np.uint8], size: tuple[int, int], path: Path) -> None:
+    """Checks that an image has the (height, width) of its annotation.
+
+    Raises:
+        InputError: It has not.
+    """
+    (height, width), (rows, columns) = size, image.shape[:2]
+    if (rows, columns) != (height, width):
+        raise InputError(
+            path, f"is {columns}×{rows} px", f"{width}×{height} px, as its annotation says",
+            "correct the annotation or put the right image there",
+        )  # fmt: skip
+
+
 def fit_box(box_xyxy: Box, size: tuple[int, int], where: str) -> Box:
     """Returns a box clipped to its image; up to one pixel beyond it is a matter of convention.
 
@@ -146,31 +163,9 @@ def fit_box(box_xyxy: Box, size: tuple[int, int], where: str) -> Box:
     return inside
 
 
-def shared(root: Path, splits: Mapping[str, Sequence[Entry]]) -> list[InputError]:
-    """Returns one problem if images of the test split are among those that are trained on.
-
-    They are if they are the same file, or another file of the same content.
-    """
-    digests = {
-        split: {
-            hash_file(root / entry.file): entry.name
-            for entry in reversed(entries)
-            if (root / entry.file).is_file()
-        }
-        for split, entries in splits.items()
-    }
-    train, test = digests.get("train", {}), digests.get("test", {})
-    both = sorted((name, train[digest]) for digest, name in test.items() if digest in train)
-    if not both:
-        return []
-    named = ", ".join(a if a == b else f"{a} as {b}" for a, b in both[:_SHOWN])
-    more = f" and {len(both) - _SHOWN} more" if len(both) > _SHOWN else ""
-    return [
-        InputError(
-            root, f"{len(both)} test images are trained on: {named}{more}", "splits apart",
-            "take them out of one split; a score on them measures memory",
-        )
-    ]  # fmt: skip
+def named_files(root: Path, entries: Sequence[Entry]) -> list[tuple[str, Path]]:
+    """Returns name and file of every image."""
+    return [(entry.name, root / entry.file) for entry in entries]
 
 
 def without_boxes(root: Path, entries: Sequence[Entry]) -> list[InputError]:

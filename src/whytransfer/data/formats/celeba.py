@@ -42,11 +42,14 @@ from whytransfer.data.formats._celeba import (
     Layout,
     bases,
     differing,
+    landmarks_outside,
     mafl_list,
     missing_images,
+    named,
     out_of_range,
     rows,
 )
+from whytransfer.data.formats._leaks import shared
 from whytransfer.data.formats._lists import read_lines
 from whytransfer.data.images import unreadable
 from whytransfer.data.sample import Source, Split
@@ -119,16 +122,22 @@ def check(config: Config) -> Report:
     """Counts pictures and people, and decodes every picture."""
     try:
         scan = _scan(config)
-        sources = {split: _source(config, scan, split) for split in config.splits}
     except InputError as error:
         return Report("celeba", {}, (error,))
+    try:
+        sources = {split: _source(config, scan, split) for split in config.splits}
+    except InputError as error:
+        # The lists' own problems say why a split is empty.
+        return Report("celeba", {}, distinct((*scan.problems, error)))
     counts = {"identities in training": len(sources["train"].classes)}
-    problems = list(scan.problems)
+    problems, outside = list(scan.problems), 0
     for split, source in sources.items():
         counts[f"{split} images"] = len(source)
-        problems += unreadable(
-            path for path in map(source.path, range(len(source))) if path.is_file()
-        )
+        there = [index for index in range(len(source)) if source.path(index).is_file()]
+        problems += unreadable(map(source.path, there))
+        outside += sum(landmarks_outside(source, index) for index in there)
+    problems += shared(config.root, {split: named(source) for split, source in sources.items()})
+    counts["images with a landmark outside"] = outside
     unknown = int(np.count_nonzero(sources["test"].labels < 0))
     counts["test images of people not in training"] = unknown
     left_out = int(np.count_nonzero(scan.excluded & (scan.partitions == _TRAIN)))

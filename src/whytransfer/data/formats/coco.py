@@ -13,6 +13,9 @@ Source: Lin et al. 2014, and the format description of the COCO site.
 """
 
 import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,10 +36,11 @@ from whytransfer.data.formats._detection import (
     Entry,
     duplicates,
     fit_box,
-    shared,
+    named_files,
+    unreadable,
     without_boxes,
 )
-from whytransfer.data.images import unreadable
+from whytransfer.data.formats._leaks import shared
 from whytransfer.data.masks import RunLengths
 from whytransfer.data.sample import Source, Split
 
@@ -104,7 +108,8 @@ def check(config: Config) -> Report:
     """Reads the annotations, counts, and decodes every image."""
     counts: dict[str, int] = {}
     problems: list[InputError] = []
-    read: dict[str, list[Entry]] = {}
+    read: dict[Split, list[Entry]] = {}
+    classes: dict[Split, tuple[str, ...]] = {}
     for split in config.splits:
         try:
             scan = _scan(config, split)
@@ -122,10 +127,36 @@ def check(config: Config) -> Report:
             without = sum(shape is None or shape.empty for shape in shapes)
             counts[f"{split} objects without a mask"] = without
         problems += scan.problems
-        problems += unreadable(config.root / entry.file for entry in scan.entries)
-    problems += shared(config.root, read)
+        problems += unreadable(config.root, scan.entries)
+        classes[split] = scan.classes
+    problems += shared(config.root, {s: named_files(config.root, e) for s, e in read.items()})
+    problems += _differing(config, classes)
     problems += without_boxes(config.root, read["train"]) if "train" in read else []
-    return Report("coco", counts, distinct(problems))
+    notes: tuple[str, ...] = ()
+    if config.test_annotations is None:
+        problems += _unannotated(config)
+        notes = ("no test set (test_annotations: null)",)
+    return Report("coco", counts, distinct(problems), notes)
+
+
+def _differing(config: Config, classes: Mapping[Split, tuple[str, ...]]) -> list[InputError]:
+    """Returns one problem if the two splits have other classes."""
+    if len(set(classes.values())) < 2:
+        return []
+    where = config.root / str(config.test_annotations)
+    names = [", ".join(classes[split]) for split in ("test", "train")]
+    expected = f"those of {config.train_annotations}: {names[1]}"
+    return [InputError(where, f"has the categories {names[0]}", expected, _CORRECT)]
+
+
+def _unannotated(config: Config) -> list[InputError]:
+    """Returns one problem if there are test images without a file of annotations."""
+    folder = config.root / config.test_images
+    if not folder.is_dir():
+        return []
+    expected = f"their annotations, such as {_LAYOUTS[0]['test_annotations']}"
+    todo = "add the file, set test_annotations to it, or move the images away"
+    return [InputError(folder, "holds images without a file of annotations", expected, todo)]
 
 
 def recognise(path: Path) -> dict[str, Any] | None:
@@ -215,6 +246,8 @@ def _annotated(
     try:
         left, top, width, height = (float(value) for value in annotation["bbox"])
         area = float(annotation["area"]) if "area" in annotation else None
+        if area is not None and not math.isfinite(area):
+            raise ValueError
     except (TypeError, ValueError):
         found = f"bbox is {annotation['bbox']!r}, area {annotation.get('area')!r}"
         raise InputError(where, found, "bbox [x, y, width, height]", _CORRECT) from None
@@ -236,7 +269,7 @@ def read_annotations(file: Path) -> dict[str, list[dict[str, Any]]]:
     """Reads a JSON file of annotations and checks that every row has the fields that are read.
 
     Raises:
-        InputError: It is not of this form.
+        InputError: It is not of this form, or an id stands twice.
     """
     try:
         content = json.loads(file.read_bytes())
@@ -248,7 +281,29 @@ def read_annotations(file: Path) -> dict[str, list[dict[str, Any]]]:
             raise InputError(file, f"holds no list {part!r}", f"the lists {', '.join(_KEYS)}")
         for number, row in enumerate(rows):
             missing = keys - set(row) if isinstance(row, dict) else keys
+            where = f"{file}, {part}[{number}]"
             if missing:
-                where = f"{file}, {part}[{number}]"
                 raise InputError(where, f"has no {', '.join(sorted(missing))}", "", _CORRECT)
+            _require_values(row, where)
+        _require_unique(f"{file}, {part}", [row["id"] for row in rows if "id" in row])
     return dict(content)
+
+
+def _require_values(row: Mapping[str, Any], where: str) -> None:
+    """Checks that a row's ids are names or whole numbers, and its sides whole numbers above 0."""
+    for key in ("id", "image_id", "category_id"):
+        if key in row and type(row[key]) not in (int, str):
+            raise InputError(where, f"{key} is {row[key]!r}", "a whole number or a name", _CORRECT)
+    for key in ("height", "width"):
+        value = row.get(key, 1)
+        if type(value) not in (int, float) or value < 1 or value != int(value):
+            raise InputError(where, f"{key} is {value!r}", "a whole number of pixels", _CORRECT)
+
+
+def _require_unique(where: str, ids: Sequence[Any]) -> None:
+    """Checks that no id stands twice, and that all are of one kind, so that they can be sorted."""
+    twice = [value for value, count in Counter(ids).items() if count > 1]
+    if twice:
+        raise InputError(where, f"the id {twice[0]!r} stands twice", "every id once", _CORRECT)
+    if len({type(value) for value in ids}) > 1:
+        raise InputError(where, "some ids are numbers and some are names", "one kind", _CORRECT)

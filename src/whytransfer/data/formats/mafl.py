@@ -40,8 +40,10 @@ from whytransfer.data.formats._celeba import (
     Layout,
     bases,
     mafl_list,
+    named,
     rows,
 )
+from whytransfer.data.formats._leaks import shared
 from whytransfer.data.formats._lists import Line, absent, read_lines, repeated
 from whytransfer.data.images import failures
 from whytransfer.data.sample import Source, Split
@@ -117,6 +119,7 @@ def check(config: Config) -> Report:
                 )
             )  # fmt: skip
     counts |= _leaks(config, scan)
+    problems += _same_files(config, scan)
     return Report("mafl", counts, distinct(problems))
 
 
@@ -212,6 +215,16 @@ def _in_both(
     todo = "take them out of one of the lists"
     where = listings["test"]
     return [InputError(where, f"{found}: {_named(leaked)}", "no picture in both lists", todo)]
+
+
+def _same_files(config: Config, scan: _Scan) -> list[InputError]:
+    """Returns one problem for all test pictures whose file is that of a training picture.
+
+    Those that both lists name are named by :func:`_in_both`.
+    """
+    train, test = (dict(named(_source(config, scan, split))) for split in MAFL_LISTS)
+    others = {name: path for name, path in test.items() if name not in train}
+    return shared(scan.listings["test"], {"train": train.items(), "test": others.items()})
 
 
 def _named(lines: Sequence[Line]) -> str:

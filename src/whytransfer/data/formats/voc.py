@@ -34,10 +34,12 @@ from whytransfer.data.formats._detection import (
     Entry,
     duplicates,
     fit_box,
-    shared,
+    named_files,
+    unreadable,
     without_boxes,
 )
-from whytransfer.data.images import SUFFIXES, image_size, unreadable
+from whytransfer.data.formats._leaks import shared
+from whytransfer.data.images import SUFFIXES, image_size
 from whytransfer.data.sample import Source, Split
 
 CLASSES = (
@@ -113,7 +115,7 @@ def check(config: Config) -> Report:
     """Reads every annotation, counts, and decodes every image."""
     counts: dict[str, int] = {}
     problems: list[InputError] = []
-    read: dict[str, list[Entry]] = {}
+    read: dict[Split, list[Entry]] = {}
     for split in config.splits:
         try:
             scan = _scan(config, split)
@@ -127,10 +129,19 @@ def check(config: Config) -> Report:
         counts[f"{split} objects"] = len(objects)
         counts[f"{split} difficult objects"] = sum(item.difficult for item in objects)
         problems += scan.problems
-        problems += unreadable(config.root / entry.file for entry in scan.entries)
-    problems += shared(config.root, read)
+        problems += unreadable(config.root, scan.entries)
+    problems += shared(config.root, {s: named_files(config.root, e) for s, e in read.items()})
     problems += without_boxes(config.root, read["train"]) if "train" in read else []
-    return Report("voc", counts, distinct(problems))
+    return Report("voc", counts, distinct(problems), _notes(config))
+
+
+def _notes(config: Config) -> tuple[str, ...]:
+    """Says that nothing is tested on, and which image sets there are."""
+    if config.test:
+        return ()
+    lists = config.root.glob("**/ImageSets/Main/*.txt")
+    known = sorted(f"{file.parents[2].name.removeprefix('VOC')}_{file.stem}" for file in lists)
+    return (f"no test set (test: []); image sets found: {', '.join(known)}",)
 
 
 def recognise(path: Path) -> dict[str, Any] | None:
@@ -259,7 +270,11 @@ def _image_set(config: Config, image_set: str) -> tuple[Path, Path]:
 def _listed(listing: Path) -> list[str]:
     """Reads an image set: one name per line."""
     names = []
-    for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        text = listing.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(listing, f"can't be read ({error})", "one image name per line") from None
+    for number, line in enumerate(text.splitlines(), start=1):
         words = line.split()
         if len(words) > 1:
             raise InputError(

@@ -23,7 +23,7 @@ from torch import Tensor
 from whytransfer.core.config import Config as BaseConfig
 from whytransfer.core.config import assumed
 from whytransfer.core.streams import Stream
-from whytransfer.transfer.parts.softmax_regression import fit, spanned
+from whytransfer.ops.logistic_regression import fit_each, spanned
 
 
 class Logistic(BaseConfig):
@@ -31,7 +31,7 @@ class Logistic(BaseConfig):
 
     Attributes:
         c: Inverse strength of the penalty on the weights.
-        tolerance: See :func:`whytransfer.transfer.parts.softmax_regression.fit`.
+        tolerance: See :func:`whytransfer.ops.logistic_regression.fit_each`.
         max_steps: L-BFGS steps at most; more is an error, never a worse answer.
     """
 
@@ -106,7 +106,7 @@ def logistic_guesses(support: Tensor, queries: Tensor, config: Logistic) -> Tens
     learned, asked = (F.normalize(x.double(), dim=-1) for x in (support.flatten(1, 2), queries))
     learned, asked = spanned(learned, asked)
     labels = _labels(support).expand(episodes, ways * shots)
-    weight, bias = fit(learned, labels, ways, config.c, config.tolerance, config.max_steps)
+    weight, bias = fit_each(learned, labels, ways, config.c, config.tolerance, config.max_steps)
     return (asked @ weight.mT + bias[:, None]).argmax(dim=2)
 
 

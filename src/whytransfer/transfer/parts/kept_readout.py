@@ -2,9 +2,9 @@
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
 from whytransfer.backbone import features
@@ -28,6 +28,11 @@ class KeptConfig(UntrainedConfig):
     resize_px: PositiveInt = 256
     crop_px: PositiveInt = 224
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+
+    @model_validator(mode="after")
+    def _crop_lies_inside(self) -> Self:
+        features.require_inside(self.crop_px, self.resize_px)
+        return self
 
 
 class Frozen(nn.Module):

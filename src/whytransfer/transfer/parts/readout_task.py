@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 from torch import Tensor
 
 from whytransfer.backbone import features
@@ -23,11 +23,12 @@ from whytransfer.core.config import assumed
 from whytransfer.core.errors import InputError
 from whytransfer.core.streams import seeded_torch
 from whytransfer.data.dataset import subset
+from whytransfer.data.held_out import held_out_mask
 from whytransfer.data.loader import EpochOrder, load
 from whytransfer.data.predictions import ClassPredictions, write_classifications
 from whytransfer.data.sample import Source, Split
 from whytransfer.data.views import Augmentation, CropFlip, apply_view, sample_view, view_stream
-from whytransfer.transfer.parts.held_out import Choice, hold_out, write_choices
+from whytransfer.transfer.parts.choice import Choice, write_choices
 from whytransfer.transfer.parts.readout import Head, HeadPlan, ReadoutBatch, Readouts, Unmoved
 from whytransfer.transfer.task import PREDICTIONS, Setting, TaskConfig, require_batch
 from whytransfer.transfer.task import Task as TaskProtocol
@@ -75,6 +76,11 @@ class ReadoutConfig(TaskConfig):
             raise ValueError("the learning rates must rise")
         return grid
 
+    @model_validator(mode="after")
+    def _crop_lies_inside(self) -> Self:
+        features.require_inside(self.crop_px, self.resize_px)
+        return self
+
 
 class SgdReadout(TaskProtocol):
     """Trains linear layers on frozen features and writes their five best guesses for every image.
@@ -112,7 +118,7 @@ class SgdReadout(TaskProtocol):
             require_classes(source)
         require_batch(num_images, config.training.batch_size, "training images")
         self._order = EpochOrder(num_images, config.training.batch_size, setting.seed)
-        self._held_out = hold_out(num_images, config.held_out)
+        self._held_out = held_out_mask(setting.train, config.held_out)
         self._unmoved = Unmoved(backbone)
         self._keeps = stores_all or config.cached_views > 0
         self.levels = features.named_levels(backbone, wanted.levels)

@@ -18,7 +18,7 @@ def measure_folder(folder: Path) -> Measure:
 
     Raises:
         InputError: A file is missing or not readable, an image has no prediction, or one of
-            another size or of unknown classes.
+            another size or of unknown classes, or a predicted image is not in the truth.
     """
     truth = read_label_maps(folder / TRUTH)
     predictions = read_label_maps(folder / PREDICTIONS)
@@ -45,6 +45,12 @@ def _pairs(
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Yields each image's predicted and true labels, in the order of the truth."""
     number_of = {name: number for number, name in enumerate(predictions.names)}
+    strange = sorted(set(number_of) - set(truth.names))
+    if strange:
+        raise InputError(
+            predictions.path, f"the image {strange[0]!r} is not in the truth",
+            "a label map for every image of the truth and no other", "predict again",
+        )  # fmt: skip
     for number, name in enumerate(truth.names):
         if name not in number_of:
             raise InputError(

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import assumed
+from whytransfer.data.held_out import held_out_mask
 from whytransfer.data.predictions import read_classifications
 from whytransfer.ops.logistic_regression import Logistic, fit_logistic
 from whytransfer.transfer.measure import Measure, shares
-from whytransfer.transfer.parts.held_out import Choice, hold_out, write_choices
+from whytransfer.transfer.parts.choice import Choice, write_choices
 from whytransfer.transfer.parts.kept_readout import KeptConfig, KeptReadout
 from whytransfer.transfer.task import PREDICTIONS, Setting
 
@@ -72,7 +73,8 @@ class Task(KeptReadout):
             mean, deviation = train.mean(0), train.std(0, correction=0)
             scale = torch.where(deviation > 0, deviation, 1.0)
             train, test = (train - mean) / scale, (test - mean) / scale
-        held = torch.from_numpy(hold_out(len(train), self.config.held_out)).to(train.device)
+        mask = held_out_mask(self.setting.train, self.config.held_out)
+        held = torch.from_numpy(mask).to(train.device)
         choice = self._choose(train, labels, held)
         write_choices(folder, [choice])
         _log.info("C = %g reads best", choice.value)

@@ -6,7 +6,7 @@ rates, the same for every backbone, is trained beside it, and both are shown.
 
 Source: He et al. 2020, section 4.1; moco main_lincls.py @132aea9.
 Differs: the last epoch is scored, never the best one on the test images. The grid is ours; its
-best rate is chosen on held-out training images.
+best rate is chosen on held-out training images, of each class the same share.
 """
 
 from dataclasses import replace

@@ -8,7 +8,8 @@ Source: Goyal et al. 2019 (linear classifiers on the layers of a frozen network)
     eval_resnet_8gpu_transfer_in1k_linear.yaml and linear_eval_mlp.py @1465c2c.
 Differs: adaptive pooling (VISSL lists windows for 224 px of a ResNet-50), normalisation without
     scale and shift, weights that start as in the linear readout. A grid of learning rates is
-    trained beside VISSL's. The last epoch is scored.
+    trained beside VISSL's, and chosen from on held-out training images, of each class the same
+    share. The last epoch is scored.
 """
 
 from pathlib import Path

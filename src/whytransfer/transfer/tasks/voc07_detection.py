@@ -28,7 +28,7 @@ from whytransfer.core.config import assumed
 from whytransfer.core.errors import InputError
 from whytransfer.core.streams import seeded_torch
 from whytransfer.data.loader import EndlessOrder, in_order, load
-from whytransfer.data.predictions import truth_of, write_detections, write_truth
+from whytransfer.data.predictions import require_objects, truth_of, write_detections, write_truth
 from whytransfer.data.sample import Source
 from whytransfer.ops.detections import Detections
 from whytransfer.ops.masks import joined
@@ -253,6 +253,7 @@ def _kept(source: Source, config: Config) -> NDArray[np.int64]:
         InputError: None of them shows an object.
     """
     masks = config.detector.masks is not None
+    require_objects(source)
     objects = (source.objects(index) for index in range(len(source)))
     shown = [trainable(o, config.keep_difficult, masks).any() for o in objects]
     shows = np.array(shown, dtype=bool)

@@ -1,7 +1,6 @@
-"""Choosing a setting on images held out of the training split, never on the test split.
+"""A setting that a readout chose on held-out training images: what was tried, what it scored there.
 
-The same images are held out for every backbone and every seed, so that all arms choose on equal
-terms; what was tried, and what it scored there, stays in the artifact.
+Which images those are is :mod:`whytransfer.data.held_out`'s to say. It all stays in the artifact:
 
     {"held_out_images": 100, "readouts": [
     {"readout": "layer4", "setting": "lr", "chosen": 3.0, "tried": [{"lr": 1.0, "top1": 40.0}]}]}
@@ -13,24 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from whytransfer.core.store import write_text
-from whytransfer.core.streams import Stream
 
 CHOICES = "choices.json"
-
-
-def hold_out(num_images: int, share: float) -> NDArray[np.bool_]:
-    """Says of each training image whether it is held out: a fixed random choice, (N,).
-
-    At least one is, and at least one is not.
-    """
-    count = min(max(1, round(share * num_images)), num_images - 1)
-    held = np.zeros(num_images, dtype=np.bool_)
-    held[Stream(0, "held_out").permutation(num_images)[:count]] = True
-    return held
 
 
 @dataclass(frozen=True)
