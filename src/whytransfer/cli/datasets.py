@@ -84,7 +84,7 @@ def check_dataset(
         bits = MAX_DISTANCE if distance is None else distance
         others = override({}, against_fields or ())
         report = overlap(path, against, fields, bits, others, against_split)
-    elif distance is against_split is None and not against_fields:
+    elif distance is None and against_split is None and not against_fields:
         report = check(path, fields)
     else:
         given = {"--distance": distance, "--against-split": against_split}
