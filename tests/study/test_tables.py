@@ -99,3 +99,15 @@ def test_a_made_dataset_read_by_a_list_is_another_dataset(tmp_path):
 
 def test_what_only_lies_under_other_studies_is_no_study():
     assert not any(name.startswith("_") for name in shipped.names())
+
+
+@pytest.mark.parametrize("scale", ["world", "full"])
+def test_the_findings_plan_their_further_runs_at_both_scales(scale, folders, tmp_path):
+    options = (f"scale={scale}", *(roots(folders, "findings") if scale == "full" else ()))
+    found = plan.make(spec.read("findings", options), Store(tmp_path))
+    further = [node for node in found.of("transfer") if "variant" in node.labels]
+    per_arm_and_seed = {"world": 2 * 4 + 3 * 2, "full": 3 * (2 * 16 + 3 * 3)}
+    assert len(further) == per_arm_and_seed[scale]
+    leaks = found["diagnose/leakage"]
+    assert set(leaks.against) == {"against/supervised/0", "against/moco_v2/0"}
+    assert all(node.labels["variant"] for node in further)

@@ -47,6 +47,10 @@ class Backbone(nn.Module):
         """Returns the level of that name; raises ``ValueError`` where there is none."""
         return self.levels[self._index(name)]
 
+    def modules_of(self, name: str) -> tuple[nn.Module, ...]:
+        """Returns the modules that lead to a level from the one before; together they are all."""
+        return tuple(self.net.get_submodule(module) for module in _MODULES[self.level(name).name])
+
     def forward(self, x: Tensor) -> Tensor:
         """Returns the last level averaged over space: (N, num_features) of (N, 3, H, W)."""
         return self.features(x).mean(dim=(2, 3))

@@ -108,13 +108,21 @@ def transfer(
 
 def diagnose(
     analysis: Annotated[str, typer.Argument(help="An analysis of `whytransfer ls`.")],
-    runs: Annotated[list[str], typer.Argument(help="Artifacts or files: PATH or NAME=PATH.")],
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Artifacts or files: PATH, NAME=PATH, or NAME:VARIANT=PATH for a further run."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the analysis as field=value.")
     ] = None,
     data: Annotated[
         str | None,
         typer.Option("--data", help="The test images, and the truth of foreign predictions."),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", help="What the runs were pretrained on.")
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
@@ -124,10 +132,10 @@ def diagnose(
     from whytransfer.diagnose.stage import read_finding
 
     named: dict[str, list[Path]] = {}
-    for name, path in map(_named, runs):
+    for name, path in map(_named, runs or ()):
         named.setdefault(name, []).append(path)
     artifact = whytransfer.diagnose.run(
-        analysis, named, data, store=store, **_values(settings, None)
+        analysis, named, data, against=against, store=store, **_values(settings, None)
     )
     finding = read_finding(artifact)
     if as_json:

@@ -60,9 +60,10 @@ def plan_study(
     lines = cost.outline(plan, opened)
     if as_json:
         return print_json([line._asdict() for line in lines])
+    width = max(len(line.key) for line in lines)
     for line in lines:
         time = "cached" if line.cached else cost.say_seconds(line.seconds)
-        print(f"{line.key:<44} {line.fingerprint[:16]}  {time}")
+        print(f"{line.key:<{width}} {line.fingerprint[:16]}  {time}")
     print(cost.total(lines, _num_slots(None)))
     return None
 
@@ -113,8 +114,9 @@ def status_study(
     states = status(plan, opened)
     if as_json:
         return print_json([state._asdict() for state in states])
+    width = max(len(state.key) for state in states)
     for state in states:
-        print(f"{state.key:<44} {state.state:<8} {state.text}".rstrip())
+        print(f"{state.key:<{width}} {state.state:<8} {state.text}".rstrip())
     return None
 
 

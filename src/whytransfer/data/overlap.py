@@ -13,12 +13,11 @@ which are plain sky, 91 to 97 %.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import cv2
@@ -137,7 +136,19 @@ def overlap(
     Raises:
         InputError: A dataset can't be opened, or a field is unknown.
     """
-    ours, theirs = _Prints.of(reference, fields or {}), _Prints.of(other, {})
+    return between(_splits(reference, fields or {}), _splits(other, {}), max_distance)
+
+
+Splits = Iterable[tuple[str, Source]]
+"""Opened splits of datasets, each with what the names of its images are to begin with."""
+
+
+def between(ours: Splits, theirs: Splits, max_distance: int = MAX_DISTANCE) -> Overlap:
+    """Looks for the images of some splits among those of others; see :func:`overlap`."""
+    return _compared(_Prints.of(ours), _Prints.of(theirs), max_distance)
+
+
+def _compared(ours: "_Prints", theirs: "_Prints", max_distance: int) -> Overlap:
     found = dict(_near(ours, theirs, max_distance))
     exact: tuple[tuple[Kind, tuple[str, ...], tuple[str, ...]], ...] = (
         ("pixels", ours.pixels, theirs.pixels),
@@ -176,12 +187,9 @@ class _Prints:
     problems: tuple[InputError, ...]
 
     @classmethod
-    def of(cls, reference: str, fields: Mapping[str, Any]) -> "_Prints":
-        """Reads every image of a dataset."""
-        spec = parse_reference(reference) | dict(fields)
-        module = plugins.find("format", str(spec.pop("format")))
-        config: ReadConfig = build(module.Config, spec, f"data check {reference}")
-        read = list(_read(module, config))
+    def of(cls, splits: Splits) -> "_Prints":
+        """Reads every image of some splits."""
+        read = list(_read(splits))
         names = [name for name, one in read if isinstance(one, _Print)]
         prints = [one for _, one in read if isinstance(one, _Print)]
         problems = [one for _, one in read if isinstance(one, InputError)]
@@ -203,11 +211,19 @@ class _Print:
     thumb: NDArray[np.uint8]
 
 
-def _read(module: ModuleType, config: ReadConfig) -> Iterator[tuple[str, "_Print | InputError"]]:
+def _splits(reference: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, Source]]:
+    """Opens the splits of the dataset that a person named, one when the last one is read."""
+    spec = parse_reference(reference) | dict(fields)
+    module = plugins.find("format", str(spec.pop("format")))
+    config: ReadConfig = build(module.Config, spec, f"data check {reference}")
+    for split in config.splits:
+        yield split, module.open(config, split)
+
+
+def _read(splits: Splits) -> Iterator[tuple[str, "_Print | InputError"]]:
     """Yields ``<split>/<name>`` of every image with its print, or why it can't be read."""
     with ThreadPoolExecutor(num_cores()) as pool:
-        for split in config.splits:
-            source: Source = module.open(config, split)
+        for split, source in splits:
             prints = pool.map(partial(_attempt, source), range(len(source)))
             for index, one in enumerate(prints):
                 yield f"{split}/{source.name(index)}", one

@@ -20,6 +20,7 @@ def run(
     runs: Mapping[str, Run | Sequence[Run]],
     data: str | Path | Dataset | None = None,
     *,
+    against: str | Path | Dataset | None = None,
     store: str | Path = "runs",
     **settings: Any,
 ) -> Artifact:
@@ -32,9 +33,12 @@ def run(
         runs: Name of an arm → what :func:`whytransfer.transfer.run` gave, or the folder of such an
             artifact, or predictions that others made: a COCO file of results, or a folder of VOC's;
             of an analysis of backbones what :func:`whytransfer.pretrain.run` gave, or anybody's
-            checkpoint. Several where there are several seeds.
+            checkpoint. Several where there are several seeds. Of an analysis that needs further
+            runs, these are called ``ARM:VARIANT``.
         data: The dataset of the test images: for pictures, for the truth of predictions that others
             made, or for backbones to look at.
+        against: What the arms were pretrained on, for an analysis that reads it; it alone will do
+            for one that needs no runs.
         store: The folder that holds all artifacts.
         settings: Fields of the analysis' ``Config``.
 
@@ -43,21 +47,33 @@ def run(
     """
     from pathlib import Path
 
+    from whytransfer.core.errors import InputError
     from whytransfer.core.store import Artifact, Store
     from whytransfer.data.stage import open_reference
     from whytransfer.diagnose import stage
 
     opened = Store(store)
     config = stage.resolve(analysis, settings, f"diagnose {analysis}")
+    where = f"diagnose {analysis}"
+    if against is not None and not stage.reads_pretraining(analysis):
+        raise InputError(where, "against is given", "none: it reads no pretraining data")
+    seen = None if against is None else (open_reference(against, opened),)
+    named = {variant.name for variant in stage.variants_of(analysis, config)}
     subjects = []
     for name, given in runs.items():
+        arm, _, variant = name.rpartition(":")
+        called = (arm, variant) if arm and variant in named else (name, "")
         several = [given] if isinstance(given, str | Path | Artifact) else given
-        subjects += [_subject(name, found, number) for number, found in enumerate(several)]
+        subjects += [_subject(*called, found, n, seen) for n, found in enumerate(several)]
+    if seen and not subjects:
+        subjects.append(stage.Subject("pretraining", 0, None, against=seen))
     dataset = None if data is None else open_reference(data, opened)
     return stage.run(analysis, subjects, dataset, config, store=opened)
 
 
-def _subject(arm: str, found: Run, number: int) -> Subject:
+def _subject(
+    arm: str, variant: str, found: Run, number: int, against: tuple[Dataset, ...] | None
+) -> Subject:
     """What was given, by its seed; what is from elsewhere is numbered in the order given."""
     from pathlib import Path
 
@@ -68,6 +84,6 @@ def _subject(arm: str, found: Run, number: int) -> Subject:
     if isinstance(found, str | Path):
         path = Path(found)
         if is_foreign(path):
-            return Subject(arm, number, path)
+            return Subject(arm, number, path, variant, against)
         found = open_artifact(path)
-    return Subject(arm, found.record.seed or 0, found)
+    return Subject(arm, found.record.seed or 0, found, variant, against)

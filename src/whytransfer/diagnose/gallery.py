@@ -31,7 +31,9 @@ def test_images(data: Dataset | None) -> dict[str, Path]:
 
 
 @dataclass(frozen=True)
-class _Photograph:
+class Photograph:
+    """A photograph as it was written: the name of its file, and its size in pixels."""
+
     file: str
     width: int
     height: int
@@ -48,7 +50,7 @@ class Gallery:
 
     folder: Path
     files: Mapping[str, Path]
-    _written: dict[int, _Photograph | None] = field(default_factory=dict)
+    _written: dict[int, Photograph | None] = field(default_factory=dict)
 
     def detections(self, run: DetectionRun, types: HoiemTypes, limit: int) -> list[Picture]:
         """Returns the surest detections of each of Hoiem's types, at most one per image and type.
@@ -97,7 +99,7 @@ class Gallery:
             boxes=tuple(boxes),
         )
 
-    def _photograph(self, run: DetectionRun, image: int) -> _Photograph | None:
+    def _photograph(self, run: DetectionRun, image: int) -> Photograph | None:
         if image not in self._written:
             source = self.files.get(run.truth.images[image])
             target = self.folder / f"image_{image:06d}.jpg"
@@ -119,11 +121,20 @@ def _box(box_xyxy: NDArray[np.float64], role: str, label: str) -> Box:
     return Box(xyxy=(left, top, right, bottom), role=role, label=label)
 
 
-def _write(source: Path, target: Path) -> _Photograph:
+def _write(source: Path, target: Path) -> Photograph:
     """Writes a photograph with its long side near 360 px; small ones grow by a whole factor."""
     pixels = cv2.imread(str(source), cv2.IMREAD_COLOR)
     if pixels is None:
         raise InputError(source, "not readable as an image", "a JPEG or PNG", "check the data")
+    return write_photograph(np.asarray(pixels, dtype=np.uint8), target)
+
+
+def write_photograph(pixels: NDArray[np.uint8], target: Path) -> Photograph:
+    """Writes (H, W, 3) BGR pixels with their long side near 360 px, as a JPEG.
+
+    Raises:
+        InputError: They can't be written.
+    """
     height, width = pixels.shape[:2]
     ratio = _LONG_SIDE_PX / max(height, width)
     if ratio >= 1:
@@ -133,6 +144,6 @@ def _write(source: Path, target: Path) -> _Photograph:
     resized = cv2.resize(pixels, size, interpolation=method)
     done, encoded = cv2.imencode(".jpg", resized, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     if not done:
-        raise InputError(source, "can't be written as JPEG", "an 8-bit colour image")
+        raise InputError(target, "can't be written as JPEG", "an 8-bit colour image")
     target.write_bytes(encoded.tobytes())
-    return _Photograph(target.name, size[0], size[1])
+    return Photograph(target.name, size[0], size[1])

@@ -44,6 +44,9 @@ CHECKPOINT = "checkpoint"
 FROM_TRANSFER = "from_transfer"
 """The method that takes the backbone which a finished transfer holds."""
 
+TRANSPLANT = "transplant"
+"""The method that keeps some stages of a pretrained backbone."""
+
 
 def resolve(
     method: str, values: Mapping[str, Any], where: str, device: str = "auto"
@@ -82,12 +85,13 @@ def step_for(method: str, data: str | None, config: MethodConfig, seed: int) -> 
     Raises:
         InputError: The method trains, and no data are given; or it takes what is trained already.
     """
-    if method in (CHECKPOINT, FROM_TRANSFER):
+    if method in (CHECKPOINT, FROM_TRANSFER, TRANSPLANT):
         raise InputError(
             f"pretrain {method}", "takes a network that is trained already, and none was given",
             "a method that makes one",
             "give the file or the transfer's folder as --backbone, or in a study as checkpoint: "
-            "FILE or transfer: {task: ..., data: ...}",
+            "FILE or transfer: {task: ..., data: ...}; `transplant` is the analysis "
+            "stage_transplant's",
         )  # fmt: skip
     inputs = {}
     if isinstance(config, TrainedConfig):
@@ -200,6 +204,40 @@ def run_transfer(transfer: Artifact, config: MethodConfig, *, store: Store) -> A
     step = step_for_transfer(transfer.fingerprint, config, record.seed or 0)
     place = artifact.folder_in(transfer.path)
     return step.find(store) or _taken(step, store, lambda: artifact.load(place))
+
+
+def step_for_transplant(backbone: str, config: MethodConfig, seed: int) -> Step:
+    """Says which backbone is to keep some of its stages.
+
+    Args:
+        backbone: Fingerprint of the pretrained backbone's artifact.
+        config: From ``resolve("transplant", ...)``.
+        seed: By which the other stages are drawn.
+    """
+    inputs = {"backbone": backbone}
+    return Step(stage="pretrain", plugin=TRANSPLANT, config=config, inputs=inputs, seed=seed)
+
+
+def run_transplant(
+    backbone: Artifact, config: MethodConfig, *, seed: int, store: Store
+) -> Artifact:
+    """Keeps some stages of a pretrained backbone, and initialises the others again.
+
+    Raises:
+        InputError: It is no pretrained backbone of the store.
+    """
+    record = backbone.record
+    if record.stage != "pretrain":
+        raise InputError(backbone.path, f"holds the result of {record.stage}", "a backbone")
+    step = step_for_transplant(backbone.fingerprint, config, seed)
+    method = plugins.find("method", TRANSPLANT).Method
+
+    def transplant_it() -> Backbone:
+        loaded = artifact.load(backbone.path)
+        found: Backbone = method(config, loaded, Setting(seed=seed)).backbone
+        return found
+
+    return step.find(store) or _taken(step, store, transplant_it)
 
 
 def _taken(step: Step, store: Store, make: Callable[[], Backbone]) -> Artifact:

@@ -59,22 +59,22 @@ def stage_diagram(name: str, rows: Sequence[Row], arms: Sequence[str], chart_id:
 
 
 def level_dots(
-    name: str, rows: Sequence[Row], arms: Sequence[str], chart_id: str, per: str = "level"
+    name: str, rows: Sequence[Row], arms: Sequence[str], chart_id: str, by: str = "level"
 ) -> Chart:
     """Draws each arm's value at each level as a dot on its interval; every seed for itself.
 
     Args:
-        per: What a level is called.
+        by: The column that says what the rows of the chart are.
     """
     import altair as alt
 
-    shown, levels = _finite(rows), _levels(rows)
+    shown, levels = _finite(rows), _levels(rows, by)
     legend = arm_keys(arms, {row["arm"] for row in shown})
     base = alt.Chart(named_rows()).encode(
-        y=alt.Y("level:N", sort=levels, title=None, scale=alt.Scale(paddingInner=0.3)),
+        y=alt.Y(f"{by}:N", sort=levels, title=None, scale=alt.Scale(paddingInner=0.3)),
         yOffset=alt.YOffset("arm:N", sort=[key.label for key in legend]),
         color=colour_of("arm", legend),
-        tooltip=[tip("arm"), tip("level", per), *_tips(name, shown)],
+        tooltip=[tip("arm"), tip(by), *_tips(name, shown)],
     )
     rules = base.mark_rule(strokeWidth=2, opacity=0.5).encode(
         alt.X("low:Q", title=None), x2="high:Q"
@@ -82,7 +82,7 @@ def level_dots(
     dots = base.mark_point(filled=True, size=60, opacity=1).encode(
         alt.X("value:Q", title=None, scale=alt.Scale(zero=False, nice=True, padding=12))
     )
-    title = f"{words(name)}, per {per}"
+    title = f"{words(name)}, per {by}"
     description = f"{title}, of each arm with its interval: {', '.join(levels)}."
     height_px = len(levels) * (_DOT_PX * len(legend) + _GROUP_GAP_PX)
     spec = specification(alt.layer(rules, dots), shown, height_px)
@@ -137,9 +137,9 @@ def _means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _levels(rows: Sequence[Row]) -> list[str]:
+def _levels(rows: Sequence[Row], by: str = "level") -> list[str]:
     """Names of the levels in the order of their first appearance: from the image on."""
-    return list(dict.fromkeys(str(row["level"]) for row in rows))
+    return list(dict.fromkeys(str(row[by]) for row in rows))
 
 
 def _drawn(rows: Sequence[Row], arms: Sequence[str]) -> list[str]:

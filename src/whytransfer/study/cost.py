@@ -74,7 +74,20 @@ def _estimate(node: Node, plan: Plan, timed: dict[tuple[str, str], list[float]])
         return known[len(known) // 2] * _num_steps(to_plain(node.step.config))
     expected = plan.spec.expected_seconds
     prefixes = [key for key in expected if node.key.startswith(key)]
-    return expected[max(prefixes, key=len)] if prefixes else None
+    if prefixes:
+        return expected[max(prefixes, key=len)]
+    if node.step.stage == "transfer" and "variant" in node.labels:
+        return _like(node, plan[node.labels["of"]], plan, timed)
+    return None
+
+
+def _like(
+    node: Node, other: Node, plan: Plan, timed: dict[tuple[str, str], list[float]]
+) -> float | None:
+    """Estimates a further run from what the one that it differs from takes, by their lengths."""
+    seconds = _estimate(other, plan, timed)
+    own, its = (_num_steps(to_plain(one.step.config)) for one in (node, other))
+    return None if seconds is None else seconds * own / its
 
 
 def _num_steps(config: dict[str, object]) -> float:

@@ -96,14 +96,30 @@ def _compute(job: Job, store: Store) -> Artifact:
     if "transfer" in job.inputs:
         trained = open_artifact(job.inputs["transfer"])
         return pretrain_stage.run_transfer(trained, method_config, store=store)
+    if "backbone" in job.inputs:
+        whole, seed = open_artifact(job.inputs["backbone"]), step.seed or 0
+        return pretrain_stage.run_transplant(whole, method_config, seed=seed, store=store)
     return pretrain_stage.run(step.plugin, dataset, method_config, **how)
 
 
 def _subjects(job: Job) -> Iterator[diagnose_stage.Subject]:
+    against = _against(job)
     for role, path in job.inputs.items():
-        if role != "data":
-            arm, seed = diagnose_stage.read_input_name(role)
-            yield diagnose_stage.Subject(arm, seed, open_artifact(path))
+        if role != "data" and role not in job.node.against:
+            arm, seed, variant = diagnose_stage.read_input_name(role)
+            found, seen = open_artifact(path), tuple(against.get(arm, ()))
+            yield diagnose_stage.Subject(arm, seed, found, variant, seen)
+
+
+def _against(job: Job) -> dict[str, list[Dataset]]:
+    """Opens what each arm was pretrained on, where the analysis reads it."""
+    found: dict[str, list[Dataset]] = {}
+    for role, used in job.node.against.items():
+        opened = used.opened
+        if opened is None:
+            opened = data_stage.dataset(open_artifact(job.inputs[role]), used.reads)
+        found.setdefault(diagnose_stage.read_against_name(role), []).append(opened)
+    return found
 
 
 def _dataset(job: Job) -> Dataset | None:

@@ -12,15 +12,18 @@ from typing import Any, cast
 
 from whytransfer.core import plugins
 from whytransfer.core.config import merge, to_plain
-from whytransfer.core.errors import InputError
+from whytransfer.core.errors import InputError, nearest
 from whytransfer.core.stage import Step
 from whytransfer.core.store import Store
 from whytransfer.data import stage as data_stage
 from whytransfer.data.dataset import Dataset, from_spec
 from whytransfer.data.make import configure
 from whytransfer.diagnose import stage as diagnose_stage
+from whytransfer.diagnose.analysis import Variant
 from whytransfer.pretrain import stage as pretrain_stage
+from whytransfer.pretrain.method import TrainedConfig
 from whytransfer.study.spec import AnalysisEntry, ArmEntry, StudySpec, SupervisionEntry, TaskEntry
+from whytransfer.study.variants import varied
 from whytransfer.transfer import selection
 from whytransfer.transfer import stage as transfer_stage
 from whytransfer.transfer.task import TaskConfig
@@ -34,13 +37,18 @@ class Node:
         key: Unique within the study, such as ``transfer/detection/moco_v2/seed0``. An arm that is
             a transfer's backbone has ``start/ARM`` (unless another arm is the same network),
             ``supervise/ARM`` and ``pretrain/ARM``, in this order. A task with a grid has
-            ``grid/TASK/ARM/SEED/POINT`` for each point and ``select/TASK/ARM/SEED``.
+            ``grid/TASK/ARM/SEED/POINT`` for each point and ``select/TASK/ARM/SEED``. A further run
+            that an analysis needs is ``variant/ANALYSIS/NAME/ARM/SEED``, and the backbone that is
+            made for it ``transplant/...``; where another node is the same step, that one serves.
         needs: Role of each input → the key of the node that makes it.
         data: The user's own dataset, where the step reads one that no node makes.
         reads: Fields by which a dataset that a node makes is read otherwise than as made.
         checkpoint: The foreign file, for an arm that is one.
         labels: ``arm``, ``task``, ``analysis``, ``seed``: what the node is, for rows and reports;
-            a point of a grid has ``grid`` and ``point`` in the place of ``task``.
+            a point of a grid has ``grid`` and ``point`` in the place of ``task``, a further run
+            ``analysis``, ``variant`` and ``of``, the key of the run that it differs from.
+        against: Role → a dataset that an arm was pretrained on, as the analysis is to read it; one
+            that a node makes is under the same role in ``needs``.
     """
 
     key: str
@@ -50,6 +58,22 @@ class Node:
     reads: dict[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
     labels: dict[str, Any] = field(default_factory=dict)
+    against: "dict[str, DataUse]" = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataUse:
+    """A dataset of the study: made by a node and read in some way, or opened already."""
+
+    fingerprint: str
+    made_by: str | None = None
+    opened: Dataset | None = None
+    reads: dict[str, Any] = field(default_factory=dict)
+
+    def feed(self, node: Node) -> Node:
+        """Returns the node with this dataset as its data."""
+        needs = {**node.needs, "data": self.made_by} if self.made_by else node.needs
+        return replace(node, needs=needs, data=self.opened, reads=self.reads)
 
 
 @dataclass(frozen=True)
@@ -87,32 +111,23 @@ def make(spec: StudySpec, store: Store) -> Plan:
     return Plan(spec, tuple(_Planner(spec, store).nodes()))
 
 
-@dataclass(frozen=True)
-class _Data:
-    """A dataset of the study: made by a node and read in some way, or opened already."""
-
-    fingerprint: str
-    made_by: str | None = None
-    opened: Dataset | None = None
-    reads: dict[str, Any] = field(default_factory=dict)
-
-    def feed(self, node: Node) -> Node:
-        """Returns the node with this dataset as its data."""
-        needs = {**node.needs, "data": self.made_by} if self.made_by else node.needs
-        return replace(node, needs=needs, data=self.opened, reads=self.reads)
-
-
 class _Planner:
     """Carries what the four kinds of nodes know of each other while the graph is laid out."""
 
     def __init__(self, spec: StudySpec, store: Store) -> None:
         self.spec, self.store = spec, store
         self.limit = {} if spec.limit is None else {"limit": spec.limit}
-        self.datasets: dict[str, _Data] = {}
+        self.datasets: dict[str, DataUse] = {}
         self.backbones: dict[tuple[str, int], Node] = {}
         self.transfers: dict[str, list[Node]] = {}
+        self.laid: dict[str, Node] = {}
 
     def nodes(self) -> Iterator[Node]:
+        for node in self._nodes():
+            self.laid.setdefault(node.step.fingerprint, node)
+            yield node
+
+    def _nodes(self) -> Iterator[Node]:
         yield from self._data()
         for seed in self.spec.seeds:
             # What a transfer starts from is often an arm already, so those come first.
@@ -129,7 +144,7 @@ class _Planner:
                 self.transfers[task].append(final)
                 yield from (*before, final)
         for name in self.spec.analyses:
-            yield self._diagnose(name)
+            yield from self._diagnose(name)
 
     def _data(self) -> Iterator[Node]:
         """Lays out the makers; a user's folder is read and hashed here, so it fails here."""
@@ -140,12 +155,12 @@ class _Planner:
                 step = data_stage.step_for(entry.make, config, entry.seed)
                 key = f"data/{name}"
                 made = data_stage.fingerprint_as_read(step.fingerprint, entry.read)
-                self.datasets[name] = _Data(made, key, reads=entry.read)
+                self.datasets[name] = DataUse(made, key, reads=entry.read)
                 yield Node(key, step, labels={"data": name, "seed": entry.seed})
             else:
                 spec = {"format": entry.format, **entry.fields}
                 dataset = from_spec(spec, self.store.root / data_stage.HASHES, where)
-                self.datasets[name] = _Data(dataset.fingerprint, opened=dataset)
+                self.datasets[name] = DataUse(dataset.fingerprint, opened=dataset)
 
     def _pretrain(self, name: str, arm: ArmEntry, seed: int) -> Node:
         where = f"study {self.spec.name}, arms.{name}"
@@ -264,20 +279,104 @@ class _Planner:
         )
         return data.feed(Node(key, step, {"backbone": backbone.key}, labels=labels))
 
-    def _diagnose(self, name: str) -> Node:
+    def _diagnose(self, name: str) -> Iterator[Node]:
+        """Lays out an analysis, after the further runs that it needs."""
         entry = self.spec.analyses[name]
         where = f"study {self.spec.name}, analyses.{name}"
         config = diagnose_stage.resolve(entry.analysis, entry.config, where)
         runs = self._subjects(entry, where)
         data = self._looked_at(entry, where)
-        roles = {
-            diagnose_stage.input_name(run.labels["arm"], run.labels["seed"]): run for run in runs
-        }
+        roles = {diagnose_stage.input_name(n.labels["arm"], n.labels["seed"]): n for n in runs}
+        for variant in diagnose_stage.variants_of(entry.analysis, config):
+            if unknown := next((a for a in variant.except_for if a not in self.spec.arms), None):
+                raise InputError(
+                    f"{where}.config", f"no arm is called {unknown!r}",
+                    f"one of {', '.join(self.spec.arms)}", nearest(unknown, self.spec.arms),
+                )  # fmt: skip
+            for run in runs:
+                arm, seed = run.labels["arm"], run.labels["seed"]
+                if arm not in variant.except_for:
+                    *new, node = self._varied(name, variant, run)
+                    roles[diagnose_stage.input_name(arm, seed, variant.name)] = node
+                    yield from (*new, *([] if self._known(node) else [node]))
+        against = self._against(entry, where)
         inputs = {role: run.step.fingerprint for role, run in roles.items()}
+        inputs |= {role: used.fingerprint for role, used in against.items()}
         step = diagnose_stage.step_for(entry.analysis, config, inputs, data.fingerprint)
         needs = {role: run.key for role, run in roles.items()}
+        needs |= {role: used.made_by for role, used in against.items() if used.made_by}
         labels = {"analysis": name, "task": entry.task or ""}
-        return data.feed(Node(f"diagnose/{name}", step, needs, labels=labels))
+        key = f"diagnose/{name}"
+        yield data.feed(Node(key, step, needs, labels=labels, against=against))
+
+    def _known(self, node: Node) -> Node | None:
+        """Returns the node that is the same step already, if there is one."""
+        return self.laid.get(node.step.fingerprint)
+
+    def _varied(self, name: str, variant: Variant, run: Node) -> Iterator[Node]:
+        """Lays out a further run: its backbone where that is a new one, then the transfer.
+
+        With a grid, it has the settings that were chosen for the run that it differs from. The
+        last one may be known already: it is the node to read either way.
+        """
+        entry = self.spec.analyses[name]
+        assert entry.task is not None
+        where = f"study {self.spec.name}, analyses.{name}, variant {variant.name}"
+        task = varied(self.spec.tasks[entry.task], variant, where)
+        place = f"{name}/{variant.name}/{run.labels['arm']}/seed{run.labels['seed']}"
+        labels = {k: run.labels[k] for k in ("arm", "seed")}
+        labels |= {"analysis": name, "variant": variant.name, "of": run.key}
+        seed, backbone = labels["seed"], self.backbones[labels["arm"], labels["seed"]]
+        if variant.transplant:
+            backbone = self._transplanted(f"transplant/{place}", variant, backbone, labels)
+            if not self._known(backbone):
+                yield backbone
+        node = self._fine_tuning(f"variant/{place}", task, backbone, seed, where, labels)
+        if chosen := run.needs.get(selection.ROLE):
+            choice = run.step.inputs[selection.ROLE]
+            inputs = backbone.step.fingerprint, node.step.inputs["data"]
+            config = cast(TaskConfig, node.step.config)
+            step = transfer_stage.step_for(task.task, *inputs, config, seed, choice)
+            node = replace(node, step=step, needs={**node.needs, selection.ROLE: chosen})
+        yield self._known(node) or node
+
+    def _transplanted(
+        self, key: str, variant: Variant, backbone: Node, labels: dict[str, Any]
+    ) -> Node:
+        where = f"study {self.spec.name}, {key}"
+        config = pretrain_stage.resolve(pretrain_stage.TRANSPLANT, variant.transplant, where)
+        print_ = backbone.step.fingerprint
+        step = pretrain_stage.step_for_transplant(print_, config, labels["seed"])
+        node = Node(key, step, {"backbone": backbone.key}, labels=labels)
+        return self._known(node) or node
+
+    def _against(self, entry: AnalysisEntry, where: str) -> dict[str, DataUse]:
+        """Returns what each arm was pretrained on, where the analysis reads it."""
+        if not diagnose_stage.reads_pretraining(entry.analysis):
+            return {}
+        return {
+            diagnose_stage.against_name(arm, number): self.datasets[name]
+            for arm in self.spec.arms
+            for number, name in enumerate(self._pretrained_on(arm, entry.against, where))
+        }
+
+    def _pretrained_on(self, name: str, against: str | None, where: str) -> list[str]:
+        """Lists the datasets whose training splits an arm saw; none where it was not trained."""
+        arm = self.spec.arms[name]
+        if arm.checkpoint:
+            found = against or arm.data
+            if found is None:
+                raise InputError(
+                    f"{where}.against", f"missing: nothing says what the checkpoint of {name} was "
+                    "pretrained on", f"one of {', '.join(self.spec.data)}",
+                    f"or give arms.{name}.data",
+                )  # fmt: skip
+            return [found]
+        method = arm.transfer.method if arm.transfer else str(arm.method)
+        trained = issubclass(plugins.find("method", method).Config, TrainedConfig)
+        names = [arm.data or self.spec.pretrain.data] if trained else []
+        names += [arm.transfer.data] if arm.transfer else []
+        return [against] if names and against else names
 
     def _subjects(self, entry: AnalysisEntry, where: str) -> list[Node]:
         """Returns what an analysis reads: every arm's backbone, or its runs of a task."""
@@ -290,7 +389,7 @@ class _Planner:
             )  # fmt: skip
         return self.transfers[entry.task]
 
-    def _looked_at(self, entry: AnalysisEntry, where: str) -> _Data:
+    def _looked_at(self, entry: AnalysisEntry, where: str) -> DataUse:
         name = entry.data or (self.spec.tasks[entry.task].data if entry.task else None)
         if name is None:
             raise InputError(

@@ -175,7 +175,10 @@ def _findings(plan: Plan, artifacts: dict[str, Artifact]) -> Iterator[FindingRes
 def _curves(finished: list[Node], artifacts: dict[str, Artifact]) -> Iterator[Curve]:
     for node in finished:
         artifact = artifacts[node.key]
-        if TRAINING_LOG not in artifact.manifest["files"] or "grid" in node.labels:
+        if (
+            TRAINING_LOG not in artifact.manifest["files"]
+            or {"grid", "variant"} & node.labels.keys()
+        ):
             continue
         lines = artifact.file(TRAINING_LOG).read_text(encoding="utf-8").splitlines()
         stage, task = _place(node)

@@ -18,6 +18,8 @@ tasks:
 analyses:
   errors: {analysis: detection_errors, task: detection}
   collapse: {analysis: invariance, data: world}
+  lengths: {analysis: convergence, task: detection}     # plans further runs by itself
+  leaks: {analysis: leakage, task: detection, against: photos}
 
 A task may have a grid of settings, whose winner is chosen on held-out training images:
 ``grid: {training.sgd.lr: [0.01, 0.02, 0.04]}`` with ``validation: 0.1``.
@@ -150,11 +152,15 @@ class AnalysisEntry(Config):
         task: Whose finished runs are read, and whose test images where ``data`` says no other. An
             analysis of backbones needs none.
         data: The images that the analysis looks at.
+        against: What the arms were pretrained on, where it is not what the study says of each: an
+            arm's own ``data``, which a checkpoint may have, too. Of arms that were not trained:
+            nothing.
     """
 
     analysis: str
     task: str | None = None
     data: str | None = None
+    against: str | None = None
     config: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -293,6 +299,8 @@ def _check_names(spec: StudySpec, where: str) -> None:
             known(f"analyses.{key}.task", analysis.task, list(spec.tasks))
         if analysis.data:
             known(f"analyses.{key}.data", analysis.data, list(spec.data))
+        if analysis.against:
+            known(f"analyses.{key}.against", analysis.against, list(spec.data))
         _plugin(known, f"analyses.{key}.analysis", "analysis", analysis.analysis)
     if problems:
         raise InputErrors(problems)

@@ -6,7 +6,6 @@ training drew: the spread of the difference over seeds, with an interval from th
 """
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,13 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whytransfer.core.records import Comparison
-from whytransfer.ops.resampling import (
-    percentile_interval,
-    satterthwaite_degrees,
-    seed_spread,
-    smallest_detectable,
-    student_quantile,
-)
+from whytransfer.ops.resampling import seed_spread, smallest_detectable
+from whytransfer.ops.seeds_and_images import mean_over_seeds
 
 LEVEL = 0.95
 
@@ -59,48 +53,29 @@ def compare_all(scores: Scores, arms: Sequence[str], reference: str) -> tuple[Co
 def compare(scores: Scores, arm: str, reference: str) -> Comparison:
     """Returns the difference of two arms with the interval that their seeds allow.
 
-    Below three seeds the interval is the percentile bootstrap over images, and speaks of these
-    fixed models only. From three on it is hierarchical (seeds, then images): the variance of the
-    mean difference is the sum of the seeds' (standard error over seeds) and the images' (bootstrap
-    of the mean over seeds), with Student's quantile for Satterthwaite's degrees of freedom.
-
-    Differs: a percentile bootstrap over three to five seeds is too narrow, since it sees only
-    (S - 1)/S of the variance between them; hence the sum of variances.
-
-    Source: Efron & Tibshirani 1993, chapters 8 and 13; Satterthwaite 1946.
+    See :func:`whytransfer.ops.seeds_and_images.mean_over_seeds` for what it is made of.
     """
     seeds = scores.seeds(arm, reference)
     points = [scores.values[arm, seed] - scores.values[reference, seed] for seed in seeds]
     per_seed = np.stack([scores.draws[arm, s] - scores.draws[reference, s] for s in seeds])
-    difference = math.fsum(points) / len(points)
-    over_images = per_seed.mean(axis=0)
+    found = mean_over_seeds(np.array(points), per_seed, level=LEVEL, sampled=scores.sampled)
     spread = seed_spread(points)
-    image_variance = float(np.nanvar(over_images, ddof=1))
-    if spread.interval is None:
-        low, high = percentile_interval(over_images, LEVEL)
-        interval, error = f"{scores.sampled} (these fixed models)", math.sqrt(image_variance)
-    else:
-        assert spread.deviation is not None
-        seed_variance = spread.deviation**2 / len(seeds)
-        error = math.sqrt(seed_variance + image_variance)
-        degrees = satterthwaite_degrees([(seed_variance, len(seeds) - 1)], image_variance)
-        reach = student_quantile((1 + LEVEL) / 2, degrees) * error
-        low, high, interval = difference - reach, difference + reach, f"seeds then {scores.sampled}"
+    smallest = None if found.error is None else smallest_detectable(found.error, LEVEL)
     return Comparison(
         task=scores.task,
         metric=scores.metric,
         unit=scores.unit,
         arm=arm,
         reference=reference,
-        difference=difference,
-        low=low,
-        high=high,
-        interval=interval,
+        difference=found.value,
+        low=found.low,
+        high=found.high,
+        interval=found.over,
         num_images=scores.num_images,
         sampled=scores.sampled,
         seeds=seeds,
         points=tuple(points),
         seed_spread=spread.deviation if len(seeds) > 2 else None,
-        smallest_detectable=smallest_detectable(error, LEVEL),
-        shown=low > 0 or high < 0,
+        smallest_detectable=smallest,
+        shown=found.excludes_zero,
     )

@@ -11,7 +11,7 @@ Source: Zhao et al. 2021, detection error diagnosis; Hoiem et al. 2012; Bolya et
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -21,17 +21,18 @@ from whytransfer.core.records import Finding, Metric, Picture
 from whytransfer.core.streams import Stream
 from whytransfer.data.dataset import Dataset
 from whytransfer.diagnose import error_differences
-from whytransfer.diagnose.analysis import DetectionRun
-from whytransfer.diagnose.comparable_runs import Arms, by_arm, groups_in, reference_of
+from whytransfer.diagnose.analysis import DetectionRun, Variant, of_lengths
+from whytransfer.diagnose.comparable_runs import Arms, by_arm, groups_in
+from whytransfer.diagnose.comparing import FEWEST_SEEDS, reference_arm
 from whytransfer.diagnose.error_differences import Difference, Profiles
-from whytransfer.diagnose.error_estimates import estimates
+from whytransfer.diagnose.error_estimates import estimates, metric
 from whytransfer.diagnose.error_profile import ErrorProfile, ErrorRules, error_profile
 from whytransfer.diagnose.error_tables import Compared, figures, tables
 from whytransfer.diagnose.gallery import Gallery, test_images
 from whytransfer.ops import hoiem, tide
 from whytransfer.ops.comparisons import fewest_draws
 from whytransfer.ops.object_sizes import Sizes
-from whytransfer.ops.resampling import FEWEST_SEEDS, image_weights
+from whytransfer.ops.resampling import image_weights
 
 QUESTION = "Which detection errors does each pretraining make, and which does it make less of?"
 NEEDS = "detections"
@@ -71,6 +72,8 @@ class Config(BaseConfig):
             those are taken whose classes are all there.
         sizes: Bands of size: ``percentiles`` of each class, as Hoiem's, or ``coco``'s areas.
         rule: Which detections Hoiem's shares count.
+        lengths: Further complete runs that a study makes of every arm, in lengths of its own, to
+            compare at matched AP; further ones that are given are taken in any case.
         reference: The arm that the others are compared with; by default ``random_init`` where it
             is among the arms, else the first one.
         num_draws: Draws of the bootstrap, at least; as many more as Holm's correction needs.
@@ -86,10 +89,16 @@ class Config(BaseConfig):
     groups: Literal["voc"] | dict[str, tuple[str, ...]] = "voc"
     sizes: Sizes = "percentiles"
     rule: hoiem.Rule = "top_npos"
+    lengths: tuple[Annotated[float, Field(gt=0)], ...] = ()
     reference: str | None = None
     num_draws: int = Field(1000, ge=100)
     num_pictures: int = Field(3, ge=0)
     seed: int = 0
+
+
+def variants(config: Config) -> list[Variant]:
+    """Lists the runs of other lengths than the study's own, such as ``length_0.5``."""
+    return of_lengths(config.lengths)
 
 
 def answer(
@@ -106,7 +115,7 @@ def answer(
             the reference or a group's class is not there.
     """
     arms = by_arm(runs, config.overlap)
-    reference = reference_of(list(arms.runs), config.reference)
+    reference = reference_arm(list(arms.runs), config.reference, "detection_errors")
     truth = runs[0].truth
     rules, num_images = _rules(config, truth.classes), len(truth.images)
     num_draws = max(config.num_draws, fewest_draws(len(tide.MAIN_TYPES) * (len(arms.runs) - 1)))
@@ -138,7 +147,7 @@ def answer(
         answer=sentence,
         headline=headline,
         caveat=_caveat(config, profiles, compared, reference),
-        metrics=tuple(metric for metric in metrics if metric.name != headline.name),
+        metrics=tuple(one for one in metrics if one.name != headline.name),
         tables=tables(profiles, compared, truth.classes, rules.groups, config.rule),
         figures=figures(profiles, compared.tide, kind),
         pictures=_pictures(arms, profiles, data, config, workspace),
@@ -187,12 +196,12 @@ def _caveat(config: Config, profiles: Profiles, compared: Compared, reference: s
 def _metrics(profile: ErrorProfile, n: int) -> list[Metric]:
     """What one arm loses to each TIDE type, and each of Hoiem's types' share of its detections."""
     metrics = [
-        found.metric(f"dAP_{kind}[{profile.arm}]", "AP points", n)
+        metric(found, f"dAP_{kind}[{profile.arm}]", "AP points", n)
         for kind, found in zip(tide.TYPES, estimates(profile.dap), strict=True)
     ]
     for kind, found in zip(hoiem.TYPES, estimates(profile.shares), strict=True):
         better = kind == hoiem.TYPES[hoiem.CORRECT]
-        metrics.append(found.metric(f"hoiem_{kind}[{profile.arm}]", "%", n, better))
+        metrics.append(metric(found, f"hoiem_{kind}[{profile.arm}]", "%", n, better))
     return metrics
 
 
@@ -231,10 +240,10 @@ def _comparison(differences: Sequence[Difference], reference: str) -> tuple[str,
 def _costliest(profile: ErrorProfile, metrics: Sequence[Metric]) -> tuple[str, Metric, str]:
     """The sentence about a single arm, and what its costliest main type costs."""
     index = int(np.argmax(profile.dap.mean[: len(tide.MAIN_TYPES)]))
-    kind, metric = tide.MAIN_TYPES[index], metrics[index]
+    kind, costliest = tide.MAIN_TYPES[index], metrics[index]
     return (
-        f"{profile.arm} loses most to {kind} errors: {_points(metric, '.1f')}.",
-        metric,
+        f"{profile.arm} loses most to {kind} errors: {_points(costliest, '.1f')}.",
+        costliest,
         kind,
     )
 
