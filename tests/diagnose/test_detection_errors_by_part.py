@@ -68,7 +68,7 @@ class TestParts:
                 if r["arm"] == "bad"}  # fmt: skip
         assert rows["pets"]["localisation"] == pytest.approx(100)
         assert rows["rest"]["localisation"] == 0
-        parts = {row["part"] for row in finding.figures["Loc_by_group"]}
+        parts = {row["group"] for row in finding.figures["Loc_by_group"]}
         assert parts == set(groups)
 
     @pytest.mark.parametrize("sizes", ["coco", "percentiles"])
@@ -132,7 +132,7 @@ class TestSeeds:
         return [run(arm, faulty(order < rate * len(GOOD)), seed=s) for s, rate in enumerate(rates)]
 
     def test_from_three_on_the_interval_is_over_seeds_and_images(self, tmp_path):
-        runs = self.seeds("a", (0.1, 0.2, 0.15)) + self.seeds("b", (0.5, 0.6, 0.55))
+        runs = self.seeds("a", (0.1, 0.2, 0.15, 0.1)) + self.seeds("b", (0.75, 0.85, 0.8, 0.75))
         finding = answer(runs, tmp_path)
         assert finding.headline.interval == "seeds then images"
         assert "other seeds and other test images" in finding.caveat

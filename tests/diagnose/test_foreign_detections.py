@@ -143,6 +143,22 @@ def test_several_files_of_one_name_are_its_seeds(roots, tmp_path):
     assert [row["seed"] for row in rows] == [0, 1]
 
 
+def test_a_run_of_another_length_is_given_by_name(roots, tmp_path):
+    objects = truth(roots, "voc")
+    bad = detections(objects, shift=9.0, every=2)
+    given = {
+        "mine": write_voc(tmp_path / "good", detections(objects), objects),
+        "mine:length_0.5": write_voc(tmp_path / "short", bad, objects),
+        "theirs": write_voc(tmp_path / "bad", bad, objects),
+    }
+    found = whytransfer.diagnose.run(
+        "detection_errors", given, roots["voc"], store=tmp_path / "runs", lengths=(0.5,), **SETTINGS
+    )
+    (rows,) = (t.rows for t in read_finding(found).tables if "matched AP" in t.title)
+    assert {row["better arm's run"] for row in rows} == {"mine, length_0.5"}
+    assert {row["difference"] for row in rows} == {0.0}
+
+
 def test_the_truth_is_part_of_the_question(roots, tmp_path):
     objects = truth(roots, "voc")
     folder = write_voc(tmp_path / "results", detections(objects), objects)

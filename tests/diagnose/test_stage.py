@@ -102,9 +102,7 @@ def test_a_fine_tuned_network_is_compared_with_the_one_it_began_as(data, pair):
 def test_a_store_without_the_beginning_is_named(data, pair, tmp_path):
     _, _, after = pair
     elsewhere = tmp_path / "elsewhere"
-    with pytest.raises(
-        InputError, match=r"elsewhere lacks the backbone it began with; .*--st"
-    ):
+    with pytest.raises(InputError, match=r"elsewhere lacks the backbone it began with; .*--st"):
         diagnose.run("drift", {"a": after}, data, store=elsewhere, **DRIFT)
 
 

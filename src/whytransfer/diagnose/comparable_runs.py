@@ -69,24 +69,6 @@ def by_arm(runs: Sequence[DetectionRun], by: By) -> Arms:
     )
 
 
-def reference_of(arms: Sequence[str], wanted: str | None) -> str:
-    """Returns the arm that the others are compared with.
-
-    Raises:
-        InputError: The wanted one is not among the arms.
-    """
-    if wanted is None:
-        return "random_init" if "random_init" in arms else arms[0]
-    if wanted not in arms:
-        raise InputError(
-            f"{_WHERE}, field reference",
-            f"found {wanted!r}",
-            "one of " + ", ".join(arms),
-            nearest(wanted, arms),
-        )
-    return wanted
-
-
 def groups_in(
     classes: Sequence[str], groups: Mapping[str, tuple[str, ...]], *, complete: bool
 ) -> dict[str, tuple[str, ...]]:

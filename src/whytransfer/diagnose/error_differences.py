@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from whytransfer.core.records import Metric
 from whytransfer.diagnose.analysis import DetectionRun
-from whytransfer.diagnose.error_estimates import Estimate, differences
+from whytransfer.diagnose.comparing import ALPHA
+from whytransfer.diagnose.error_estimates import differences
+from whytransfer.diagnose.error_estimates import metric as metric_of
 from whytransfer.diagnose.error_profile import (
     ErrorProfile,
     ErrorRules,
@@ -21,8 +23,7 @@ from whytransfer.diagnose.error_profile import (
 )
 from whytransfer.ops import hoiem, tide
 from whytransfer.ops.comparisons import holm
-
-ALPHA = 0.05
+from whytransfer.ops.seeds_and_images import Certainty
 
 Profiles = Mapping[str, ErrorProfile]
 
@@ -36,8 +37,8 @@ class Difference:
         part: The class, group or size that is looked at; empty for all.
         type: One of TIDE's main types, or of Hoiem's.
         metric: The difference, arm minus reference, with its interval.
-        p_value: Of this difference alone.
-        corrected_p_value: Of it as one of its family.
+        p_value: Of this difference alone; ``None`` where it is undefined.
+        corrected_p_value: Of it as one of its family; ``None`` as above.
         shown: Whether the corrected value is below the level.
     """
 
@@ -45,8 +46,8 @@ class Difference:
     part: str
     type: str
     metric: Metric
-    p_value: float
-    corrected_p_value: float = 1.0
+    p_value: float | None
+    corrected_p_value: float | None = None
     shown: bool = False
 
 
@@ -165,22 +166,21 @@ def _others(profiles: Profiles, reference: str) -> list[tuple[str, ErrorProfile]
     return [(arm, profile) for arm, profile in profiles.items() if arm != reference]
 
 
-def _dap(found: Estimate, kind: str, names: str, n: int) -> Metric:
-    return found.metric(f"dAP_{kind}[{names}]", "AP points", n)
+def _dap(found: Certainty, kind: str, names: str, n: int) -> Metric:
+    return metric_of(found, f"dAP_{kind}[{names}]", "AP points", n)
 
 
-def _share(found: Estimate, kind: str, names: str, n: int) -> Metric:
+def _share(found: Certainty, kind: str, names: str, n: int) -> Metric:
     correct = kind == hoiem.TYPES[hoiem.CORRECT]
-    return found.metric(f"hoiem_{kind}[{names}]", "percentage points", n, better=correct)
+    return metric_of(found, f"hoiem_{kind}[{names}]", "percentage points", n, better=correct)
 
 
 def _corrected(family: Iterator[Difference]) -> list[Difference]:
     """Corrects the p-values of one family, of which those without a value are no part."""
     rows = list(family)
-    known = [row for row in rows if row.metric.low is not None]
-    corrected = iter(holm([row.p_value for row in known]))
-    values = [1.0 if row.metric.low is None else next(corrected) for row in rows]
+    corrected = iter(holm([row.p_value for row in rows if row.p_value is not None]))
+    values = [None if row.p_value is None else next(corrected) for row in rows]
     return [
-        replace(row, corrected_p_value=value, shown=value < ALPHA)
+        replace(row, corrected_p_value=value, shown=value is not None and value < ALPHA)
         for row, value in zip(rows, values, strict=True)
     ]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from whytransfer.core.records import Table
+from whytransfer.diagnose.comparing import number
 from whytransfer.diagnose.error_differences import Difference, Matched
-from whytransfer.diagnose.error_estimates import estimates, number
+from whytransfer.diagnose.error_estimates import estimates
 from whytransfer.diagnose.error_profile import ErrorProfile, Floats, shares_of
 from whytransfer.ops import hoiem, tide
 from whytransfer.ops.hoiem import Rule
@@ -98,7 +99,7 @@ def figures(
         for name, value in zip(tide.MAIN_TYPES, profile.dap.mean, strict=False):
             gains.append({"arm": arm, "type": name, "dap": number(value)})
     compared: list[Row] = [
-        {"arm": d.arm, "part": d.type, "value": d.metric.value, "low": d.metric.low,
+        {"arm": d.arm, "group": d.type, "value": d.metric.value, "low": d.metric.low,
          "high": d.metric.high} for d in differences
     ]  # fmt: skip
     drawn = {
@@ -117,9 +118,9 @@ def _dots(profiles: Mapping[str, ErrorProfile], level: str, kind: str) -> list[R
     for arm, profile in profiles.items():
         for (of, part), measured in profile.parts.items():
             if of == level:
-                found = estimates(measured)[index].metric(kind, "AP points", 0)
-                rows.append({"arm": arm, "part": part, "value": found.value, "low": found.low,
-                             "high": found.high})  # fmt: skip
+                found = estimates(measured)[index]
+                value, ends = number(found.value), {"low": found.low, "high": found.high}
+                rows.append({"arm": arm, "group": part, "value": value, **ends})
     return rows
 
 

@@ -20,19 +20,6 @@ def bootstrap_p_value(draws: NDArray[np.float64]) -> float:
     return min(1.0, 2.0 * (rarer + 1) / (len(known) + 1))
 
 
-def student_p_value(value: float, error: float, degrees: int) -> float:
-    """Returns how often an estimate as far from 0 would arise if the truth were 0.
-
-    By Student's t with whole degrees of freedom, at least 1: the level at which its interval would
-    just reach 0. An estimate without error is 0 or it is not.
-    """
-    from scipy.special import stdtr  # here, since it takes a moment to import
-
-    if error == 0.0:
-        return 1.0 if value == 0.0 else 0.0
-    return 2.0 * float(stdtr(degrees, -abs(value) / error))
-
-
 def fewest_draws(num_comparisons: int, level: float = 0.95) -> int:
     """Returns how many draws a bootstrap needs before Holm's correction can show anything.
 

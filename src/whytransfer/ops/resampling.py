@@ -19,10 +19,7 @@ from numpy.typing import NDArray
 
 from whytransfer.core.streams import Stream
 
-FEWEST_SEEDS = 3
-"""Below, seeds are shown as points: their spread says nothing."""
-
-_MANY_DEGREES = 10_000
+_FEWEST_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -95,28 +92,10 @@ def seed_spread(values: Sequence[float], level: float = 0.95) -> SeedSpread:
         return SeedSpread(points, mean, None, None)
     degrees = len(points) - 1
     deviation = math.sqrt(math.fsum((point - mean) ** 2 for point in points) / degrees)
-    if len(points) < FEWEST_SEEDS:
+    if len(points) < _FEWEST_SEEDS:
         return SeedSpread(points, mean, deviation, None)
     reach = student_quantile((1.0 + level) / 2.0, degrees) * deviation / math.sqrt(len(points))
     return SeedSpread(points, mean, deviation, (mean - reach, mean + reach))
-
-
-def satterthwaite_degrees(seed_terms: Sequence[tuple[float, int]], image_variance: float) -> int:
-    """Returns the degrees of freedom of a sum of variances, in [1, 10 000].
-
-    The images' variance comes from many draws, so only the seeds' limit them.
-
-    Args:
-        seed_terms: Variance of each mean over seeds, with its own degrees of freedom.
-        image_variance: Of the mean under draws of the images.
-
-    Source: Satterthwaite 1946.
-    """
-    spread = sum(variance**2 / degrees for variance, degrees in seed_terms)
-    if spread == 0.0:
-        return _MANY_DEGREES
-    total = (image_variance + sum(variance for variance, _ in seed_terms)) ** 2 / spread
-    return max(1, math.floor(min(_MANY_DEGREES, total)))
 
 
 def smallest_detectable(standard_error: float, level: float = 0.95, power: float = 0.8) -> float:

@@ -4,7 +4,7 @@
     arm, type, dap     bars side by side, because AP gains of single repairs do not add up
     arm, level, value  dots per level of the backbone; the first such figure of a finding also
                        colours a diagram of the stages
-    arm, part, value   the same dots per part of whatever else was compared, and no diagram
+    arm, group, value  the same dots per group of whatever else was compared, and no diagram
     arm, x, value      lines over a number; the figure's name says what it is
 
 The last three may have ``low`` and ``high``, an interval, and ``seed``: then every seed is drawn. A
@@ -52,8 +52,8 @@ def finding_charts(
                 drawn.append(stage_diagram(name, rows, arms, f"{chart_id}-stages"))
             has_diagram = True
             drawn.append(level_dots(name, rows, arms, chart_id))
-        elif {"arm", "part", "value"} <= columns:
-            drawn.append(level_dots(name, rows, arms, chart_id, by="part"))
+        elif {"arm", "group", "value"} <= columns:
+            drawn.append(level_dots(name, rows, arms, chart_id, by="group"))
         elif {"arm", "x", "value"} <= columns:
             drawn.append(lines(name, rows, arms, chart_id))
     return drawn

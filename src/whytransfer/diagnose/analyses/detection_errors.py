@@ -22,16 +22,17 @@ from whytransfer.core.streams import Stream
 from whytransfer.data.dataset import Dataset
 from whytransfer.diagnose import error_differences
 from whytransfer.diagnose.analysis import DetectionRun, Variant, of_lengths
-from whytransfer.diagnose.comparable_runs import Arms, by_arm, groups_in, reference_of
+from whytransfer.diagnose.comparable_runs import Arms, by_arm, groups_in
+from whytransfer.diagnose.comparing import FEWEST_SEEDS, reference_arm
 from whytransfer.diagnose.error_differences import Difference, Profiles
-from whytransfer.diagnose.error_estimates import estimates
+from whytransfer.diagnose.error_estimates import estimates, metric
 from whytransfer.diagnose.error_profile import ErrorProfile, ErrorRules, error_profile
 from whytransfer.diagnose.error_tables import Compared, figures, tables
 from whytransfer.diagnose.gallery import Gallery, test_images
 from whytransfer.ops import hoiem, tide
 from whytransfer.ops.comparisons import fewest_draws
 from whytransfer.ops.object_sizes import Sizes
-from whytransfer.ops.resampling import FEWEST_SEEDS, image_weights
+from whytransfer.ops.resampling import image_weights
 
 QUESTION = "Which detection errors does each pretraining make, and which does it make less of?"
 NEEDS = "detections"
@@ -115,7 +116,7 @@ def answer(
             the reference or a group's class is not there.
     """
     arms = by_arm(runs, config.overlap)
-    reference = reference_of(list(arms.runs), config.reference)
+    reference = reference_arm(list(arms.runs), config.reference, "detection_errors")
     truth = runs[0].truth
     rules, num_images = _rules(config, truth.classes), len(truth.images)
     num_draws = max(config.num_draws, fewest_draws(len(tide.MAIN_TYPES) * (len(arms.runs) - 1)))
@@ -147,7 +148,7 @@ def answer(
         answer=sentence,
         headline=headline,
         caveat=_caveat(config, profiles, compared, reference),
-        metrics=tuple(metric for metric in metrics if metric.name != headline.name),
+        metrics=tuple(one for one in metrics if one.name != headline.name),
         tables=tables(profiles, compared, truth.classes, rules.groups, config.rule),
         figures=figures(profiles, compared.tide, kind),
         pictures=_pictures(arms, profiles, data, config, workspace),
@@ -196,12 +197,12 @@ def _caveat(config: Config, profiles: Profiles, compared: Compared, reference: s
 def _metrics(profile: ErrorProfile, n: int) -> list[Metric]:
     """What one arm loses to each TIDE type, and each of Hoiem's types' share of its detections."""
     metrics = [
-        found.metric(f"dAP_{kind}[{profile.arm}]", "AP points", n)
+        metric(found, f"dAP_{kind}[{profile.arm}]", "AP points", n)
         for kind, found in zip(tide.TYPES, estimates(profile.dap), strict=True)
     ]
     for kind, found in zip(hoiem.TYPES, estimates(profile.shares), strict=True):
         better = kind == hoiem.TYPES[hoiem.CORRECT]
-        metrics.append(found.metric(f"hoiem_{kind}[{profile.arm}]", "%", n, better))
+        metrics.append(metric(found, f"hoiem_{kind}[{profile.arm}]", "%", n, better))
     return metrics
 
 
@@ -240,10 +241,10 @@ def _comparison(differences: Sequence[Difference], reference: str) -> tuple[str,
 def _costliest(profile: ErrorProfile, metrics: Sequence[Metric]) -> tuple[str, Metric, str]:
     """The sentence about a single arm, and what its costliest main type costs."""
     index = int(np.argmax(profile.dap.mean[: len(tide.MAIN_TYPES)]))
-    kind, metric = tide.MAIN_TYPES[index], metrics[index]
+    kind, costliest = tide.MAIN_TYPES[index], metrics[index]
     return (
-        f"{profile.arm} loses most to {kind} errors: {_points(metric, '.1f')}.",
-        metric,
+        f"{profile.arm} loses most to {kind} errors: {_points(costliest, '.1f')}.",
+        costliest,
         kind,
     )
 

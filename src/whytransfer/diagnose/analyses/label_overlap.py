@@ -370,7 +370,7 @@ def _dots(one: _Gains) -> list[Row]:
     pairs = (("seen", one.seen), ("unseen", one.unseen))
     return [
         {
-            "arm": one.split.arm, "part": kind, "value": number(found.value),
+            "arm": one.split.arm, "group": kind, "value": number(found.value),
             "low": found.certainty.low, "high": found.certainty.high,
         }
         for kind, found in pairs

@@ -315,7 +315,7 @@ def _figures(effects: Sequence[Contrast], scores: Scores | None) -> dict[str, tu
             found = scores.contrast(effect.label, Term(1, effect.label, part)).certainty
             value, low, high = number(found.value), found.low, found.high
             rows.append(
-                {"arm": effect.label, "part": name, "value": value, "low": low, "high": high}
+                {"arm": effect.label, "group": name, "value": value, "low": low, "high": high}
             )
     return {f"{scores.metric}_with_and_without": tuple(rows)}
 
