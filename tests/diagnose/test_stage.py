@@ -102,9 +102,7 @@ def test_a_fine_tuned_network_is_compared_with_the_one_it_began_as(data, pair):
 def test_a_store_without_the_beginning_is_named(data, pair, tmp_path):
     _, _, after = pair
     elsewhere = tmp_path / "elsewhere"
-    with pytest.raises(
-        InputError, match=r"elsewhere lacks the backbone it began with; .*--st"
-    ):
+    with pytest.raises(InputError, match=r"elsewhere lacks the backbone it began with; .*--st"):
         diagnose.run("drift", {"a": after}, data, store=elsewhere, **DRIFT)
 
 
@@ -114,6 +112,14 @@ def test_a_transfer_that_kept_no_network_is_refused(data, pair):
     frozen = kept(store, "transfer", "linear_readout", network(), inputs, folder="elsewhere")
     with pytest.raises(InputError, match=r"holds no backbone\.json"):
         diagnose.run("drift", {"a": frozen}, data, store=store.root, **DRIFT)
+
+
+def test_a_pretrained_network_is_no_fine_tuned_run(data, pair):
+    store, before, _ = pair
+    with pytest.raises(
+        InputError, match=r"began with no backbone \(pretrain\); expected a transfer"
+    ):
+        diagnose.run("drift", {"a": before}, data, store=store.root, **DRIFT)
 
 
 def test_a_checkpoint_file_is_no_fine_tuned_run(data, tmp_path):
