@@ -114,6 +114,14 @@ def test_a_transfer_that_kept_no_network_is_refused(data, pair):
         diagnose.run("drift", {"a": frozen}, data, store=store.root, **DRIFT)
 
 
+def test_a_pretrained_network_is_no_fine_tuned_run(data, pair):
+    store, before, _ = pair
+    with pytest.raises(
+        InputError, match=r"began with no backbone \(pretrain\); expected a transfer"
+    ):
+        diagnose.run("drift", {"a": before}, data, store=store.root, **DRIFT)
+
+
 def test_a_checkpoint_file_is_no_fine_tuned_run(data, tmp_path):
     file = tmp_path / "theirs.pth"
     torch.save(network().net.state_dict(), file)

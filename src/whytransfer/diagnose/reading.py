@@ -109,6 +109,11 @@ class Reader:
     def _fine_tuned(self, subject: Subject) -> FineTunedRun:
         artifact = _artifact(subject, "a transfer that trains the backbone")
         start = artifact.record.inputs.get("backbone")
+        if start is None:
+            raise InputError(
+                artifact.path, f"began with no backbone ({artifact.record.stage})",
+                "a transfer that trains the backbone",
+            )  # fmt: skip
         before = next((a for a in self._store.all() if a.fingerprint == start), None)
         if before is None:
             raise InputError(
