@@ -343,7 +343,10 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("values", "said"),
         [
-            ({"view": {"crop_px": 300}}, "view.crop_px 300 is more than prior.canvas_px 256"),
+            (
+                {"view": {"resize_px": 320, "crop_px": 300}},
+                "view.crop_px 300 is more than prior.canvas_px 256",
+            ),
             ({"view": {"crop_px": 8}}, "less than SSIM's window, 11"),
             ({"prior": {"canvas_px": 100}}, "multiple of their stride 64 px"),
             ({"levels": []}, "at least 1 item"),
