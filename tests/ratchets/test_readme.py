@@ -15,9 +15,9 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 
 
 def code_lines(text: str) -> list[str]:
-    """Lists the lines of a document's code: fenced, or indented by four."""
+    """Lists the lines of a document's code, fenced or indented by four; broken ones are joined."""
     lines, fenced = [], False
-    for line in text.splitlines():
+    for line in re.sub(r"\\\n\s*", "", text).splitlines():
         if line.startswith("```"):
             fenced = not fenced
         elif fenced or line.startswith("    "):
