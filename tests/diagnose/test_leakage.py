@@ -100,7 +100,9 @@ def test_ap_without_the_leaked_images_stands_beside_that_with_them(tmp_path, see
     finding = answer(runs, data, Config(precision="AP50"), tmp_path)
     rows = {row["arm"]: row for row in finding.tables[1].rows}
     assert set(rows) == {"a", "b"}
-    assert rows["a"]["without"] < 1 < rows["a"]["with"] and rows["a"]["shown"] == "yes"
+    assert rows["a"]["without"] < 1 < rows["a"]["with"] and rows["a"]["high"] < 0
+    # Three seeds are too few for a p-value of an effect that 24 images bound so loosely.
+    assert (rows["a"]["shown"] == "yes") == (len(seeds) == 1)
     assert rows["b"]["difference"] == pytest.approx(0, abs=1e-9) and rows["b"]["shown"] == "no"
     assert "8 of 24 test images" in finding.answer
     assert "b +0.0 AP points [+0.0, +0.0] (no difference shown)" in finding.answer
