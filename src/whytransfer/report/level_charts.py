@@ -76,16 +76,17 @@ def level_dots(
         color=colour_of("arm", legend),
         tooltip=[tip("arm"), tip(by), *_tips(name, shown)],
     )
-    rules = base.mark_rule(strokeWidth=2, opacity=0.5).encode(
-        alt.X("low:Q", title=None), x2="high:Q"
-    )
+    layers: list[alt.Chart] = []
+    if any(row.get("low") is not None for row in shown):
+        rules = base.mark_rule(strokeWidth=2, opacity=0.5)
+        layers.append(rules.encode(alt.X("low:Q", title=None), x2="high:Q"))
     dots = base.mark_point(filled=True, size=60, opacity=1).encode(
         alt.X("value:Q", title=None, scale=alt.Scale(zero=False, nice=True, padding=12))
     )
     title = f"{words(name)}, per {by}"
     description = f"{title}, of each arm with its interval: {', '.join(levels)}."
     height_px = len(levels) * (_DOT_PX * len(legend) + _GROUP_GAP_PX)
-    spec = specification(alt.layer(rules, dots), shown, height_px)
+    spec = specification(alt.layer(*layers, dots), shown, height_px)
     return Chart(chart_id, title, description, spec, _plain(legend))
 
 
