@@ -87,7 +87,8 @@ def test_the_page_is_written_and_says_what_can_not_be_concluded(study, tmp_path)
     page = report.write(result, tmp_path / "report.html").read_text(encoding="utf-8")
     assert "It is too small to show anything." in page
     arms = spec.read(str(HERE / "tiny.yaml"), ()).arms
-    assert set(arms) == set(plugins.names("method")) - {"checkpoint", "from_transfer"}
+    taken = {"checkpoint", "from_transfer", "transplant"}
+    assert set(arms) == set(plugins.names("method")) - taken
     assert all(arm in page for arm in arms)
     assert len(result.tasks) == 2 and all(len(task.runs) == len(arms) for task in result.tasks)
     pairs = len(arms) * (len(arms) - 1) // 2
