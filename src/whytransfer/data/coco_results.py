@@ -30,7 +30,7 @@ from whytransfer.ops.boxes import area_xyxy
 from whytransfer.ops.detections import Detections, Truth
 from whytransfer.ops.masks import Masks, boxes_xyxy
 
-_TODO = "correct the file"
+_ADVICE = "correct the file"
 _FORM = "a list of {image_id, category_id, bbox, score} or with segmentation"
 
 
@@ -184,20 +184,20 @@ def _numbers(
             value = row.get(key)
             if not isinstance(value, int | str) or value not in number:
                 expected = f"one of the {len(ids)} in {path}"
-                raise InputError(where, f"{key} is {value!r}", expected, _TODO)
+                raise InputError(where, f"{key} is {value!r}", expected, _ADVICE)
         found.append(np.array([number[row[key]] for row, _ in rows], dtype=np.int64))
     return found[0], found[1]
 
 
 def _numbers_of(row: Mapping[str, Any], key: str, count: int, where: str) -> list[float]:
     if key not in row:
-        raise InputError(where, f"has no {key}", "", _TODO)
+        raise InputError(where, f"has no {key}", "", _ADVICE)
     value = row[key]
     numbers: list[Any] = value if isinstance(value, list) else [value]
     good = all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
     if not good or len(numbers) != count:
         words = "a finite number" if count == 1 else "finite numbers [x, y, width, height]"
-        raise InputError(where, f"{key} is {value!r}", words, _TODO)
+        raise InputError(where, f"{key} is {value!r}", words, _ADVICE)
     return [float(number) for number in numbers]
 
 

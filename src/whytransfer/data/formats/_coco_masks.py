@@ -12,7 +12,7 @@ from whytransfer.ops.masks import malformed, of_counts, plain_counts
 
 _FEWEST_NUMBERS = 6
 _FORMS = "polygons [[x, y, x, y, ...], ...] or run lengths {size, counts}"
-_TODO = "correct the file"
+_ADVICE = "correct the file"
 
 
 def read_shape(segmentation: object, size: Size, where: str) -> Shape | None:
@@ -35,7 +35,7 @@ def read_shape(segmentation: object, size: Size, where: str) -> Shape | None:
         parts = [_points(part, where) for part in segmentation]
         return Polygons(tuple(part for part in parts if 2 * len(part) >= _FEWEST_NUMBERS))
     if not isinstance(segmentation, dict):
-        raise InputError(where, f"segmentation is {_short(segmentation)}", _FORMS, _TODO)
+        raise InputError(where, f"segmentation is {_short(segmentation)}", _FORMS, _ADVICE)
     return _run_lengths(segmentation, size, where)
 
 
@@ -49,7 +49,7 @@ def wrong_run_lengths(shapes: Sequence[tuple[str, RunLengths]]) -> list[InputErr
     return [
         InputError(
             shapes[row][0], f"counts are not run lengths: {_short(shapes[row][1].text)}",
-            "those of all {} × {} pixels".format(*shapes[row][1].size), _TODO,
+            "those of all {} × {} pixels".format(*shapes[row][1].size), _ADVICE,
         )
         for row in np.flatnonzero(malformed(columns)).tolist()
     ]  # fmt: skip
@@ -63,7 +63,7 @@ def _points(part: object, where: str) -> NDArray[np.float64]:
     good = numbers.ndim == 1 and (numbers.dtype.kind in "iuf" or not numbers.size)
     if not good or len(numbers) % 2 or not np.isfinite(numbers.astype(np.float64)).all():
         raise InputError(
-            where, f"segmentation has a polygon {_short(part)}", "x, y, x, y, ...", _TODO
+            where, f"segmentation has a polygon {_short(part)}", "x, y, x, y, ...", _ADVICE
         )
     return numbers.astype(np.float64).reshape(-1, 2)
 
@@ -71,14 +71,16 @@ def _points(part: object, where: str) -> NDArray[np.float64]:
 def _run_lengths(segmentation: dict[str, Any], size: Size, where: str) -> RunLengths:
     own, counts = segmentation.get("size"), segmentation.get("counts")
     if own != list(size):
-        raise InputError(where, f"the mask's size is {own!r}", f"the image's, {list(size)}", _TODO)
+        raise InputError(
+            where, f"the mask's size is {own!r}", f"the image's, {list(size)}", _ADVICE
+        )
     if isinstance(counts, str) and counts.isascii():
         return RunLengths(size, counts.encode())
     runs = counts if isinstance(counts, list) else []
     if not all(type(n) is int and n >= 0 for n in runs) or sum(runs) != size[0] * size[1]:
         raise InputError(
             where, f"counts are {_short(counts)}",
-            "run lengths of all {} × {} pixels, as numbers or as text".format(*size), _TODO,
+            "run lengths of all {} × {} pixels, as numbers or as text".format(*size), _ADVICE,
         )  # fmt: skip
     return RunLengths(size, plain_counts(runs, *size))
 
