@@ -15,7 +15,7 @@ from whytransfer.core.errors import InputError
 from whytransfer.ops.masks import Masks, malformed, of_counts
 
 _FORM = 'run lengths {"size": [height, width], "counts": "..."}'
-_TODO = "correct the file"
+_ADVICE = "correct the file"
 
 
 def mask_fields(masks: Masks | None, count: int, key: str = "mask") -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ def read_masks(
     if not all(has):
         bare, other = rows[has.index(False)][1], rows[has.index(True)][1]
         raise InputError(
-            bare, f"has no {key}, but {other} has one", "one in every row, or in none", _TODO
+            bare, f"has no {key}, but {other} has one", "one in every row, or in none", _ADVICE
         )
     found = of_counts(
         [_counts(row[key], size, where) for (row, where), size in zip(rows, sizes, strict=True)],
@@ -58,7 +58,7 @@ def read_masks(
         text = str(row[key]["counts"])[:40]
         raise InputError(
             where, f"counts of the {key} are not run lengths: {text!r}",
-            f"those of all {height} × {width} pixels", _TODO,
+            f"those of all {height} × {width} pixels", _ADVICE,
         )  # fmt: skip
     return found
 
@@ -66,12 +66,12 @@ def read_masks(
 def _counts(mask: Any, size: NDArray[np.int64], where: str) -> bytes:
     counts = mask.get("counts") if isinstance(mask, dict) else None
     if not isinstance(counts, str) or not counts.isascii():
-        raise InputError(where, f"the mask is {str(mask)[:60]!r}", _FORM, _TODO)
+        raise InputError(where, f"the mask is {str(mask)[:60]!r}", _FORM, _ADVICE)
     if mask.get("size") != size.tolist():
         raise InputError(
             where,
             f"the mask's size is {mask.get('size')!r}",
             f"the image's, {size.tolist()}",
-            _TODO,
+            _ADVICE,
         )
     return counts.encode()

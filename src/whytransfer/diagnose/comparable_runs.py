@@ -1,14 +1,14 @@
 """Are these detectors comparable, and what is each of them? Runs by arm, checked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
 from whytransfer.core.errors import InputError, nearest
 from whytransfer.diagnose.analysis import DetectionRun
 from whytransfer.ops.average_precision import By
-from whytransfer.ops.detections import Truth
+from whytransfer.ops.detections import Truth, same_boxes
 
 _WHERE = "detection_errors"
 
@@ -100,8 +100,6 @@ def _apart(own: Truth, other: Truth) -> str:
         number = len(set(own.images) ^ set(other.images))
         words = f"{number} are in one of the two alone" if number else "in another order"
         return f"other images ({words})"
-    columns = [field.name for field in fields(Truth) if field.name != "masks"]
-    same = all(np.array_equal(getattr(own, name), getattr(other, name)) for name in columns)
     # A transfer that looks for boxes keeps no masks; what is from elsewhere has all there are.
     masks = own.masks is None or other.masks is None or own.masks == other.masks
-    return "" if same and masks else "other objects"
+    return "" if same_boxes(own, other) and masks else "other objects"

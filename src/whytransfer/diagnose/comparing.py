@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from whytransfer.core.errors import InputError, nearest
 from whytransfer.core.records import Metric
-from whytransfer.ops.comparisons import holm
+from whytransfer.core.streams import Stream
+from whytransfer.ops.comparisons import fewest_draws, holm_of_known
+from whytransfer.ops.resampling import image_weights
 from whytransfer.ops.seeds_and_images import Certainty, Sampling, mean_over_seeds
 
 Floats = NDArray[np.float64]
@@ -69,6 +71,30 @@ def reference_arm(arms: Sequence[str], wanted: str | None, analysis: str) -> str
             nearest(wanted, arms),
         )  # fmt: skip
     return wanted
+
+
+def paired_seeds(own: Sequence[int], others: Sequence[int]) -> tuple[int, ...]:
+    """Returns the seeds that two arms have in common, where they are enough to be paired."""
+    both = tuple(seed for seed in own if seed in others)
+    return both if len(both) >= FEWEST_SEEDS else ()
+
+
+def family_of(num_comparisons: int) -> str:
+    """Says of how many comparisons a family is, and how it was corrected."""
+    return f"{num_comparisons} comparison{'' if num_comparisons == 1 else 's'}, Holm"
+
+
+def plain_and_drawn(
+    stream: Stream, num_images: int, num_draws: int, num_comparisons: int
+) -> Floats:
+    """Returns (1 + B, I) how often each image counts: once for the plain number, then in draws.
+
+    Args:
+        num_draws: At least; as many more as Holm's correction of so many comparisons needs.
+    """
+    draws = max(num_draws, fewest_draws(num_comparisons))
+    drawn = image_weights(stream, num_images, draws).astype(np.float64)
+    return np.concatenate([np.ones((1, num_images)), drawn])
 
 
 @dataclass
@@ -179,8 +205,7 @@ def differences(measures: Sequence[Measure], reference: str) -> list[Difference]
         if arm != reference
         for level in measure.levels
     ]
-    known = [certain.p_value for *_, certain in found if certain.p_value is not None]
-    corrected = iter(holm(known))
+    corrected = holm_of_known([certain.p_value for *_, certain in found])
     return [
         Difference(
             arm,
@@ -188,16 +213,15 @@ def differences(measures: Sequence[Measure], reference: str) -> list[Difference]
             level,
             metric_of(measure, f"{measure.name}.{level}[{arm} - {reference}]", certain),
             certain.p_value,
-            None if certain.p_value is None else next(corrected),
+            value,
         )
-        for arm, measure, level, certain in found
+        for (arm, measure, level, certain), value in zip(found, corrected, strict=True)
     ]
 
 
 def _difference(measure: Measure, arm: str, reference: str, level: str) -> Certainty:
     own, others = measure.seeds(arm), measure.seeds(reference)
-    both = tuple(seed for seed in own if seed in others)
-    if len(both) >= FEWEST_SEEDS:
+    if both := paired_seeds(own, others):
         points = measure.points(arm, both, level) - measure.points(reference, both, level)
         drawn = _minus(measure.drawn(arm, both, level), measure.drawn(reference, both, level))
         return mean_over_seeds(points, drawn, measure.sampling)
@@ -269,7 +293,7 @@ def sentence(found: Sequence[Difference], reference: str, num_named: int = 3) ->
         num_named: The most that are named.
     """
     known = [one for one in found if one.p_value is not None]
-    family = f"{len(known)} comparisons, Holm"
+    family = family_of(len(known))
     shown = sorted((one for one in found if one.shown), key=lambda one: -one.size)
     if not shown:
         # One with an interval says more than a larger one without.

@@ -9,16 +9,17 @@ Letters in shapes: B draws, I images, S seeds.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whytransfer.core.errors import InputError, nearest
+from whytransfer.core.errors import InputError
 from whytransfer.core.records import Metric, Table
 from whytransfer.core.streams import Stream
 from whytransfer.diagnose.analysis import ClassRun, DetectionRun, ExposedRun
+from whytransfer.diagnose.comparing import ALPHA, FEWEST_SEEDS, number, reference_arm
 from whytransfer.ops.average_precision import (
     Matches,
     average_precision,
@@ -26,21 +27,15 @@ from whytransfer.ops.average_precision import (
     summary,
     voc_matches,
 )
-from whytransfer.ops.comparisons import fewest_draws, holm
-from whytransfer.ops.detections import Truth
+from whytransfer.ops.comparisons import fewest_draws, holm_of_known
+from whytransfer.ops.detections import same_boxes
 from whytransfer.ops.resampling import image_weights
 from whytransfer.ops.seeds_and_images import Certainty, mean_over_seeds
-
-ENOUGH_SEEDS = 3
-"""Below so many seeds an interval speaks of the trained models at hand, of no other seed."""
 
 Floats = NDArray[np.float64]
 Weights = NDArray[np.int64]
 Precision = Literal["AP", "AP50", "AP75"]
 Row = dict[str, str | int | float | None]
-
-_ALPHA = 0.05
-_DEFAULT_REFERENCE = "random_init"
 
 
 class Key(NamedTuple):
@@ -124,13 +119,12 @@ class Contrast:
     @property
     def shown(self) -> bool:
         """Whether it differs from 0, corrected for the number of its family."""
-        return self.corrected is not None and self.corrected < _ALPHA
+        return self.corrected is not None and self.corrected < ALPHA
 
     @property
     def excludes_zero(self) -> bool:
         """Whether its own interval, uncorrected, holds no 0."""
-        low, high = self.certainty.low, self.certainty.high
-        return low is not None and high is not None and (low > 0 or high < 0)
+        return self.certainty.excludes_zero
 
     def metric(self, name: str, unit: str, n: int) -> Metric:
         """Returns it as a metric."""
@@ -172,11 +166,10 @@ COLUMNS = ("difference", "low", "high", "p", "corrected p", "shown")
 
 def family(contrasts: Sequence[Contrast]) -> tuple[Contrast, ...]:
     """Returns contrasts with their p-values corrected as one family, by Holm's method."""
-    known = [c.certainty.p_value for c in contrasts if c.certainty.p_value is not None]
-    corrected = iter(holm(known))
+    corrected = holm_of_known([c.certainty.p_value for c in contrasts])
     return tuple(
-        c if c.certainty.p_value is None else replace(c, corrected=next(corrected))
-        for c in contrasts
+        replace(contrast, corrected=value)
+        for contrast, value in zip(contrasts, corrected, strict=True)
     )
 
 
@@ -284,15 +277,7 @@ def _same(first: DetectionRun | ClassRun, second: DetectionRun | ClassRun) -> bo
     if isinstance(first, ClassRun) or isinstance(second, ClassRun):
         one, other = (run.images for run in (first, second) if isinstance(run, ClassRun))
         return one == other
-    return same_truth(first.truth, second.truth) and first.rule == second.rule
-
-
-def same_truth(first: Truth, second: Truth) -> bool:
-    """Says whether two truths are of the same images and objects; masks, which no AP here reads,
-    are left out.
-    """
-    names = (field.name for field in fields(Truth) if field.name != "masks")
-    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in names)
+    return same_boxes(first.truth, second.truth) and first.rule == second.rule
 
 
 def images_of(run: DetectionRun | ClassRun) -> tuple[str, ...]:
@@ -313,14 +298,10 @@ def reference_of(arms: Sequence[str], wanted: str | None, where: str) -> str:
     Raises:
         InputError: It is not among the arms, or the only one.
     """
-    if wanted is not None and wanted not in arms:
-        raise InputError(
-            f"{where}, field reference", f"found {wanted!r}", "one of " + ", ".join(arms),
-            nearest(wanted, arms),
-        )  # fmt: skip
+    reference = reference_arm(arms, wanted, where)
     if len(arms) < 2:
         raise InputError(where, f"{arms[0]} is the only arm", "a second one to compare it with")
-    return wanted or (_DEFAULT_REFERENCE if _DEFAULT_REFERENCE in arms else arms[0])
+    return reference
 
 
 def require_variants(
@@ -359,7 +340,7 @@ def require_variants(
 def seeds_caveat(contrasts: Sequence[Contrast]) -> str:
     """Says what cannot be concluded where there are too few seeds; empty with enough of them."""
     fewest = min(len(contrast.seeds) for contrast in contrasts)
-    if fewest >= ENOUGH_SEEDS:
+    if fewest >= FEWEST_SEEDS:
         return ""
     seeds = "one seed" if fewest == 1 else f"{fewest} seeds"
     return (
@@ -377,11 +358,6 @@ def seed_table(contrasts: Sequence[Contrast], unit: str) -> Table:
     ]
     title = f"The same seed by seed ({unit})"
     return Table(title=title, columns=("difference", "seed", "value"), rows=tuple(rows))
-
-
-def number(value: float) -> float | None:
-    """Returns a plain number, ``None`` where it is undefined (NaN)."""
-    return None if math.isnan(value) else value
 
 
 def detections_of(runs: Iterable[ExposedRun]) -> list[DetectionRun]:

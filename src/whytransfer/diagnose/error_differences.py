@@ -22,7 +22,7 @@ from whytransfer.diagnose.error_profile import (
     error_profile,
 )
 from whytransfer.ops import hoiem, tide
-from whytransfer.ops.comparisons import holm
+from whytransfer.ops.comparisons import holm_of_known
 from whytransfer.ops.seeds_and_images import Certainty
 
 Profiles = Mapping[str, ErrorProfile]
@@ -178,8 +178,7 @@ def _share(found: Certainty, kind: str, names: str, n: int) -> Metric:
 def _corrected(family: Iterator[Difference]) -> list[Difference]:
     """Corrects the p-values of one family, of which those without a value are no part."""
     rows = list(family)
-    corrected = iter(holm([row.p_value for row in rows if row.p_value is not None]))
-    values = [None if row.p_value is None else next(corrected) for row in rows]
+    values = holm_of_known([row.p_value for row in rows])
     return [
         replace(row, corrected_p_value=value, shown=value is not None and value < ALPHA)
         for row, value in zip(rows, values, strict=True)

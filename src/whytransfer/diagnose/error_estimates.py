@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whytransfer.core.records import Metric
-from whytransfer.diagnose.comparing import FEWEST_SEEDS, number
+from whytransfer.diagnose.comparing import number, paired_seeds
 from whytransfer.ops.seeds_and_images import Certainty, mean_over_seeds
 
 Floats = NDArray[np.float64]
@@ -66,8 +66,7 @@ def differences(own: Measured, other: Measured, *, many: bool = False) -> list[C
         many: There are so many comparisons that the share of draws on one side of 0 can't resolve
             their p-values: those over images alone are then of the normal distribution.
     """
-    both = tuple(seed for seed in own.seeds if seed in other.seeds)
-    if len(both) >= FEWEST_SEEDS:
+    if both := paired_seeds(own.seeds, other.seeds):
         own, other = own.at(both), other.at(both)
     else:
         own, other = own.as_one(), other.as_one()

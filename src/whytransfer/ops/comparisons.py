@@ -44,3 +44,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, (len(p_values) - rank) * p_values[index])
         corrected[index] = min(1.0, largest)
     return corrected
+
+
+def holm_of_known(p_values: Sequence[float | None]) -> list[float | None]:
+    """As :func:`holm`; what has no p-value stays without and is no part of the family.
+
+    >>> holm_of_known([0.01, None, 0.04])
+    [0.02, None, 0.04]
+    """
+    corrected = iter(holm([value for value in p_values if value is not None]))
+    return [None if value is None else next(corrected) for value in p_values]

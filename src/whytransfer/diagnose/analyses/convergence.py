@@ -26,6 +26,7 @@ from whytransfer.diagnose.analysis import (
     name_of_length,
     of_lengths,
 )
+from whytransfer.diagnose.comparing import family_of, number
 from whytransfer.diagnose.contrasts import (
     COLUMNS,
     Contrast,
@@ -37,7 +38,6 @@ from whytransfer.diagnose.contrasts import (
     family,
     images_of,
     largest,
-    number,
     on_same_images,
     reference_of,
     require_variants,
@@ -169,7 +169,7 @@ def _answer(courses: Sequence[_Course], reference: str, lengths: Sequence[float]
     longest = f"{lengths[-1]:g} times the study's length"
     ordered = sorted(courses, key=lambda course: not course.gaps[-1].shown)
     said = "; ".join(_said(course, lengths, unit) for course in ordered)
-    count = f"{sum(len(course.gaps) + 1 for course in courses)} comparisons, Holm"
+    count = family_of(sum(len(course.gaps) + 1 for course in courses))
     if not ordered[0].gaps[-1].shown:
         return f"No difference shown to {reference} at {longest} ({count}): {said}."
     return f"Compared with {reference} at {longest} ({count}): {said}."

@@ -23,7 +23,7 @@ from whytransfer.data.dataset import Dataset
 from whytransfer.diagnose import error_differences
 from whytransfer.diagnose.analysis import DetectionRun, Variant, of_lengths
 from whytransfer.diagnose.comparable_runs import Arms, by_arm, groups_in
-from whytransfer.diagnose.comparing import FEWEST_SEEDS, reference_arm
+from whytransfer.diagnose.comparing import FEWEST_SEEDS, family_of, reference_arm
 from whytransfer.diagnose.error_differences import Difference, Profiles
 from whytransfer.diagnose.error_estimates import estimates, metric
 from whytransfer.diagnose.error_profile import ErrorProfile, ErrorRules, error_profile
@@ -212,7 +212,7 @@ def _size(difference: Difference) -> float:
 
 def _comparison(differences: Sequence[Difference], reference: str) -> tuple[str, Metric, str]:
     """The sentence about several arms, and the largest difference: of those shown, if any is."""
-    family = f"{len(differences)} comparisons, Holm"
+    family = family_of(len(differences))
     shown = sorted((d for d in differences if d.shown), key=_size, reverse=True)
     if not shown:
         largest = max(differences, key=_size)

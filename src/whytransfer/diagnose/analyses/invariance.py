@@ -38,6 +38,7 @@ from whytransfer.diagnose.comparing import (
     estimates,
     few_seeds,
     level_of,
+    plain_and_drawn,
     reference_arm,
     said,
     sentence,
@@ -45,8 +46,6 @@ from whytransfer.diagnose.comparing import (
 from whytransfer.diagnose.comparing_tables import difference_table, figures, value_tables
 from whytransfer.diagnose.looking import Look, View, images, same_levels
 from whytransfer.ops import similarity
-from whytransfer.ops.comparisons import fewest_draws
-from whytransfer.ops.resampling import image_weights
 
 QUESTION = "How far does pretraining collapse a category, and what do its features not see?"
 NEEDS = "backbones"
@@ -118,7 +117,9 @@ def answer(
             levels.append(look.levels_of(backbone))
             same_levels(levels, _NAME)
             if not len(weights):
-                weights = _weights(config, len(source), len(levels[0]) * (len(arms) - 1))
+                family = len(levels[0]) * (len(arms) - 1)
+                stream = Stream(config.seed, "invariance/images")
+                weights = plain_and_drawn(stream, len(source), config.num_draws, family)
             seen = _seen(backbone, look, changes)
             for level in levels[0]:
                 at_level = {name: values[level] for name, values in seen.items()}
@@ -131,13 +132,6 @@ def answer(
         poses=_WARPED if drawn is None else _EXACT,
     )
     return _finding(list(measures.values()), reference, caveat + few_seeds(arms))
-
-
-def _weights(config: Config, num_images: int, num_comparisons: int) -> Floats:
-    """How often each image counts: once for the plain numbers, then in each draw."""
-    num_draws = max(config.num_draws, fewest_draws(num_comparisons))
-    drawn = image_weights(Stream(config.seed, "invariance/images"), num_images, num_draws)
-    return np.concatenate([np.ones((1, num_images)), drawn.astype(np.float64)])
 
 
 def _labels(source: Source) -> similarity.Labels:

@@ -25,6 +25,7 @@ from whytransfer.core.records import Finding, Table
 from whytransfer.core.streams import Stream
 from whytransfer.data.dataset import Dataset
 from whytransfer.diagnose.analysis import DetectionRun, ExposedRun
+from whytransfer.diagnose.comparing import family_of, number
 from whytransfer.diagnose.contrasts import (
     COLUMNS,
     Contrast,
@@ -40,7 +41,6 @@ from whytransfer.diagnose.contrasts import (
     detections_of,
     family,
     largest,
-    number,
     on_same_images,
     reference_of,
     seed_table,
@@ -297,7 +297,7 @@ def _gains(scores: Scores, splits: Sequence[_Split], reference: str) -> list[_Ga
 
 
 def _sentence(gains: Sequence[_Gains], reference: str) -> str:
-    count = f"{len(gains)} comparison{'s' if len(gains) > 1 else ''}, Holm"
+    count = family_of(len(gains))
     ordered = sorted(gains, key=lambda one: not one.differ.shown)
     said = "; ".join(_said(one) for one in ordered)
     if not ordered[0].differ.shown:

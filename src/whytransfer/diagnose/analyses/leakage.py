@@ -27,6 +27,7 @@ from whytransfer.data.dataset import Dataset, subset
 from whytransfer.data.overlap import MAX_DISTANCE, Match, Overlap, between
 from whytransfer.data.sample import Source
 from whytransfer.diagnose.analysis import DetectionRun, ExposedRun
+from whytransfer.diagnose.comparing import number
 from whytransfer.diagnose.contrasts import (
     COLUMNS,
     Contrast,
@@ -39,7 +40,6 @@ from whytransfer.diagnose.contrasts import (
     Weights,
     detections_of,
     family,
-    number,
     on_same_images,
     scorer,
     seeds_caveat,

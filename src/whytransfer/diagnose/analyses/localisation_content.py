@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from whytransfer.backbone.features import Centre
+from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import Config as BaseConfig
 from whytransfer.core.errors import InputError
 from whytransfer.core.records import Finding, Metric, Table
@@ -33,6 +34,7 @@ from whytransfer.diagnose.comparing import (
     estimates,
     few_seeds,
     level_of,
+    plain_and_drawn,
     reference_arm,
     said,
     sentence,
@@ -40,8 +42,6 @@ from whytransfer.diagnose.comparing import (
 from whytransfer.diagnose.comparing_tables import Row, difference_table, figures, value_tables
 from whytransfer.diagnose.contents import Contents, contents
 from whytransfer.diagnose.looking import Look, View, same_levels
-from whytransfer.ops.comparisons import fewest_draws
-from whytransfer.ops.resampling import image_weights
 from whytransfer.ops.ridge import decompose, fit, r_squared
 
 QUESTION = "Can position, size, pose and colour of an object be read out of the features?"
@@ -128,13 +128,15 @@ def answer(
     levels: list[tuple[str, ...]] = []
     for own in arms.values():
         for run in own:
-            look = Look(_NAME, config.levels, task.view)
-            levels.append(look.levels_of(run.load()))
+            backbone = run.load()
+            levels.append(Look(_NAME, config.levels, task.view).levels_of(backbone))
             same_levels(levels, _NAME)
             if not len(weights):
                 family = len(measures) * len(levels[0]) * (len(arms) - 1)
-                weights = _weights(config, len(task.test.source), family)
-            penalties += _read(run, task, config, measures, weights)
+                stream = Stream(config.seed, "localisation_content/images")
+                count = len(task.test.source)
+                weights = plain_and_drawn(stream, count, config.num_draws, family)
+            penalties += _read(run, backbone, task, config, measures, weights)
     caveat = _CAVEAT.format(
         train=len(task.train.source),
         test=len(task.test.source),
@@ -161,23 +163,15 @@ def _task(data: Dataset | None, config: Config) -> _Task:
     return _Task(train, test, fitted, scored, view)
 
 
-def _weights(config: Config, num_images: int, num_comparisons: int) -> Floats:
-    """How often each test image counts: once for the plain numbers, then in each draw."""
-    num_draws = max(config.num_draws, fewest_draws(num_comparisons))
-    stream = Stream(config.seed, "localisation_content/images")
-    drawn = image_weights(stream, num_images, num_draws).astype(np.float64)
-    return np.concatenate([np.ones((1, num_images)), drawn])
-
-
 def _read(
     run: BackboneRun,
+    backbone: Backbone,
     task: _Task,
     config: Config,
     measures: Mapping[tuple[str, str], Measure],
     weights: Floats,
 ) -> list[Row]:
     """Adds what can be read out of one network; returns the penalties that were chosen."""
-    backbone = run.load()
     chosen: list[Row] = []
     for pooling in dict.fromkeys(config.poolings):
         wanted = config.num_values if pooling == "grid" else None

@@ -25,6 +25,7 @@ from whytransfer.core.records import Finding, Table
 from whytransfer.core.streams import Stream
 from whytransfer.data.dataset import Dataset
 from whytransfer.diagnose.analysis import ClassRun, DetectionRun, Variant
+from whytransfer.diagnose.comparing import family_of, number
 from whytransfer.diagnose.contrasts import (
     COLUMNS,
     Contrast,
@@ -36,7 +37,6 @@ from whytransfer.diagnose.contrasts import (
     family,
     images_of,
     largest,
-    number,
     on_same_images,
     reference_of,
     require_variants,
@@ -213,7 +213,7 @@ def _effects(
 
 
 def _sentence(effects: Sequence[_Effect], unit: str) -> str:
-    count = f"{len(effects)} comparisons, Holm"
+    count = family_of(len(effects))
     ordered = sorted(effects, key=lambda e: abs(e.loss.value), reverse=True)
     shown = [effect for effect in ordered if effect.loss.shown]
     if not shown:
