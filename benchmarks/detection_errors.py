@@ -16,9 +16,7 @@ its own that waits while ours runs:
     python benchmarks/detection_errors.py --json
 """
 
-import cProfile
 import json
-import pstats
 import subprocess
 import tempfile
 import time
@@ -31,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _calls import shares
 from _interleaved import measure, parser, ratios, report
 
 from whytransfer.core.streams import Stream
@@ -145,17 +144,6 @@ def processor_seconds(work: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-def shares(work: Callable[[], object]) -> dict[str, float]:
-    """Returns each part's share of the time of one call, from Python's profiler."""
-    profile = cProfile.Profile()
-    profile.runcall(work)
-    stats = pstats.Stats(profile)
-    total: float = stats.total_tt  # type: ignore[attr-defined]
-    rows = stats.stats.items()  # type: ignore[attr-defined]
-    times = {name: row[3] for (_, _, name), row in rows if name in PARTS}
-    return {name: round(times[name] / total, 3) for name in PARTS if name in times}
-
-
 def same(found: Mapping[str, Any], runs: Mapping[str, DetectionRun]) -> bool:
     """Whether both make the same of both detectors, to 1e-4 points, at tidecv's recalls."""
     alike = []
@@ -199,7 +187,7 @@ def main() -> None:
             "detections": {arm: len(run.detections) for arm, run in runs.items()},
             "draws": NUM_DRAWS,
             "seconds": {name: round(float(np.median(rows)), 2) for name, rows in times.items()},
-            "shares": {"point": shares(point), "intervals": shares(intervals)},
+            "shares": {"point": shares(point, PARTS), "intervals": shares(intervals, PARTS)},
             "peer": first["versions"],
             "dap": first["found"],
         }

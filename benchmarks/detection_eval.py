@@ -10,15 +10,13 @@ python benchmarks/detection_eval.py --json
 """
 
 import contextlib
-import cProfile
 import io
-import pstats
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
+from _calls import shares
 from _interleaved import Times, compare, merge, parser, ratios, report
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -121,17 +119,6 @@ def by_coco(detections: Detections, truth: Truth) -> float:
     return float(np.nanmean(average_precision(coco_matches(detections, truth), metric="coco101")))
 
 
-def shares(work: Callable[[], object]) -> dict[str, float]:
-    """Returns each part's share of the time of one call, from Python's profiler."""
-    profile = cProfile.Profile()
-    profile.runcall(work)
-    stats = pstats.Stats(profile)
-    total: float = stats.total_tt  # type: ignore[attr-defined]
-    rows = stats.stats.items()  # type: ignore[attr-defined]
-    times = {name: row[3] for (_, _, name), row in rows if name in PARTS}
-    return {name: round(times[name] / total, 3) for name in PARTS if name in times}
-
-
 def main() -> None:
     arguments = parser(__doc__, rounds=3, threads=1).parse_args()
     torch.set_num_threads(arguments.threads)
@@ -153,7 +140,7 @@ def main() -> None:
             "detections": {"voc": VOC.num_images * PER_IMAGE,
                            "coco": COCO_VAL.num_images * PER_IMAGE},
             "seconds": {name: round(float(np.median(rows)), 2) for name, rows in seconds.items()},
-            "shares": {name: shares(work) for name, work in works.items()},
+            "shares": {name: shares(work, PARTS) for name, work in works.items()},
             **merge(*found),
         }
     )  # fmt: skip

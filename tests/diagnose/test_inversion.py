@@ -284,8 +284,9 @@ class TestTheStage:
     def test_the_recipe_holds_what_auto_settled_on(self, monkeypatch, native, precision):
         monkeypatch.setattr(devices, "on_gpu", lambda device="auto": False)
         monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: native)
-        config = diagnose_stage.resolve("inversion", {}, "test")
+        config = diagnose_stage.resolve("inversion", {"precision": "auto"}, "test")
         assert config.precision == precision
+        assert diagnose_stage.resolve("inversion", {}, "test").precision == "32-true"
         assert settled(config) == config
 
     def test_bfloat16_gives_much_the_same(self, data):

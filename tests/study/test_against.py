@@ -1,19 +1,16 @@
 """What each arm was pretrained on, as a study tells an analysis that asks for it."""
 
-import copy
 import shutil
 
 import pytest
 import torch
-import yaml
+from tests.study import planning
 from tests.study.test_arms import DETECTION
 from tests.study.test_variants import STUDY as VARIANTS
 
 from whytransfer.core.errors import InputError, InputErrors
-from whytransfer.core.store import Store
 from whytransfer.data.make import configure, make
 from whytransfer.diagnose.stage import read_finding
-from whytransfer.study import plan, spec
 from whytransfer.study.executors import Here
 from whytransfer.study.run import run
 
@@ -37,8 +34,8 @@ def folder(tmp_path_factory):
     return root
 
 
-def planned(folder, change=lambda values: None, store=None):
-    values = copy.deepcopy(VARIANTS)
+def _against(values):
+    """Makes of the study of variants one of what pretraining saw."""
     values["name"] = "against"
     values["data"] = {
         "photos": {"format": "imagefolder", "root": "photos"},
@@ -51,10 +48,14 @@ def planned(folder, change=lambda values: None, store=None):
         "leaks": {"analysis": "leakage", "task": "detection", "config": {"num_draws": 100}},
         "shared": {"analysis": "label_overlap", "task": "detection", "config": {"num_draws": 100}},
     }
-    change(values)
-    (folder / "study.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    store = store or Store(folder / "runs")
-    return plan.make(spec.read(str(folder / "study.yaml")), store), store
+
+
+def planned(folder, change=lambda values: None, store=None):
+    def both(values):
+        _against(values)
+        change(values)
+
+    return planning.planned(VARIANTS, folder, both, store)
 
 
 def read_by(found, analysis="leaks"):

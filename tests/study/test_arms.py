@@ -1,17 +1,16 @@
 """Arms that are what a task made of a backbone: supervision by boxes and by masks, end to end."""
 
-import copy
+from functools import partial
 
 import pytest
 import torch
-import yaml
+from tests.study import planning
 from tests.transfer import painted
 
 from whytransfer import pretrain, report, transfer
 from whytransfer.backbone import artifact
 from whytransfer.core.errors import InputError
-from whytransfer.core.store import Store
-from whytransfer.study import cost, plan, results, rows, spec
+from whytransfer.study import cost, results, rows
 from whytransfer.study.executors import Here
 from whytransfer.study.run import run
 
@@ -72,12 +71,7 @@ STUDY = {
 }  # fmt: skip
 
 
-def planned(folder, change=lambda values: None, store=None):
-    values = copy.deepcopy(STUDY)
-    change(values)
-    (folder / "study.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    store = store or Store(folder / "runs")
-    return plan.make(spec.read(str(folder / "study.yaml")), store), store
+planned = partial(planning.planned, STUDY)
 
 
 @pytest.fixture(scope="module")

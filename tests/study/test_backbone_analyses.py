@@ -1,13 +1,12 @@
 """A study that asks its pretrained networks: planned, run, and read as any other analysis."""
 
-import copy
+from functools import partial
 
 import pytest
 import torch
-import yaml
+from tests.study import planning
 
 from whytransfer.core.errors import InputError
-from whytransfer.core.store import Store
 from whytransfer.study import plan, results, spec
 from whytransfer.study.executors import Here
 from whytransfer.study.run import run
@@ -40,12 +39,7 @@ STUDY = {
 }  # fmt: skip
 
 
-def planned(folder, change=lambda values: None):
-    values = copy.deepcopy(STUDY)
-    change(values)
-    (folder / "study.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    store = Store(folder / "runs")
-    return plan.make(spec.read(str(folder / "study.yaml")), store), store
+planned = partial(planning.planned, STUDY)
 
 
 def test_networks_are_asked_once_they_are_pretrained(tmp_path):

@@ -1,13 +1,13 @@
 """A grid of settings: tried on held-out training images, the winner trained on all of them."""
 
-import copy
 import json
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
+from tests.study import planning
 
 from whytransfer import report
 from whytransfer.core.config import to_plain
@@ -15,7 +15,7 @@ from whytransfer.core.errors import InputError, InputErrors
 from whytransfer.core.store import Store
 from whytransfer.core.streams import Stream
 from whytransfer.data.dataset import Dataset
-from whytransfer.study import cost, nodes, plan, results, rows, spec
+from whytransfer.study import cost, results, rows
 from whytransfer.study.executors import Here
 from whytransfer.study.plan import Plan
 from whytransfer.study.run import run, status
@@ -49,13 +49,8 @@ STUDY = {
 }  # fmt: skip
 
 
-def planned(folder, change=lambda values: None, store=None):
-    values = copy.deepcopy(STUDY)
-    values["arms"]["other"]["config"] = {"architecture": {"width": 16}}
-    change(values)
-    (folder / "study.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    store = store or Store(folder / "runs")
-    return plan.make(spec.read(str(folder / "study.yaml")), store), store
+STUDY["arms"]["other"]["config"] = {"architecture": {"width": 16}}
+planned = partial(planning.planned, STUDY)
 
 
 def write_colours(root):
@@ -206,15 +201,7 @@ def test_the_fingerprint_of_the_final_transfer_is_that_of_its_choice(folder, stu
 def test_interrupted_it_goes_on_to_the_same_result(folder, study, tmp_path, monkeypatch):
     _, whole_store = study
     found, store = planned(folder, store=Store(tmp_path / "runs"))
-    calls, compute = [], nodes._compute
-
-    def interrupted(job, opened):
-        calls.append(job.node.key)
-        if len(calls) in (5, 12):
-            raise KeyboardInterrupt
-        return compute(job, opened)
-
-    monkeypatch.setattr(nodes, "_compute", interrupted)
+    calls = planning.interrupt(monkeypatch, 5, 12)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             run(found, store, num_slots=1, make_executor=Here)

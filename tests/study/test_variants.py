@@ -1,18 +1,18 @@
 """Further runs that an analysis asks for: planned once, resumed, kept out of the task's table."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
-import yaml
+from tests.study import planning
 from tests.study.test_arms import DETECTION, NETWORK, READOUT
 
 from whytransfer import report
 from whytransfer.backbone import artifact
 from whytransfer.core.errors import InputError, InputErrors
-from whytransfer.core.store import Store
 from whytransfer.diagnose.stage import read_finding
-from whytransfer.study import cost, nodes, plan, results, rows, spec
+from whytransfer.study import cost, plan, results, rows
 from whytransfer.study.executors import Here
 from whytransfer.study.run import run, status
 
@@ -50,12 +50,7 @@ STUDY = {
 KEYS = ["up_to_layer2_standard", "up_to_layer2_matched"]
 
 
-def planned(folder, change=lambda values: None, store=None):
-    values = copy.deepcopy(STUDY)
-    change(values)
-    (folder / "study.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    store = store or Store(folder / "runs")
-    return plan.make(spec.read(str(folder / "study.yaml")), store), store
+planned = partial(planning.planned, STUDY)
 
 
 @pytest.fixture(scope="module")
@@ -235,15 +230,7 @@ def test_the_study_answers_and_has_nothing_left_to_do(study):
 
 def test_interrupted_it_goes_on_to_the_same_result(study, tmp_path, monkeypatch):
     found, store = planned(tmp_path)
-    calls, compute = [], nodes._compute
-
-    def interrupted(job, opened):
-        calls.append(job.node.key)
-        if len(calls) in (5, 9):
-            raise KeyboardInterrupt
-        return compute(job, opened)
-
-    monkeypatch.setattr(nodes, "_compute", interrupted)
+    planning.interrupt(monkeypatch, 5, 9)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             run(found, store, num_slots=1, make_executor=Here)
