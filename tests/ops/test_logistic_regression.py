@@ -77,3 +77,15 @@ def test_it_says_where_it_was_cut_short():
     assert not found.converged
     assert found.largest_gradient > 1e-5
     assert found.evaluations <= 8
+
+
+def test_the_loss_of_float32_logits_is_summed_in_float64():
+    """A float32 sum of so many rounds by more than a line search near the optimum looks for."""
+    drawn = torch.Generator().manual_seed(0)
+    inputs = torch.randn(1, 1 << 16, 3, generator=drawn)
+    labels = torch.randint(4, inputs.shape[:2], generator=drawn)
+    weights, intercepts = torch.randn(1, 4, 3, generator=drawn), torch.zeros(1, 4)
+    loss, *_ = logistic_regression.cross_entropy(inputs, labels, weights, intercepts, 1 << 16)
+    chances = (inputs @ weights.mT).log_softmax(dim=2).gather(2, labels[:, :, None])
+    assert loss.dtype == torch.float64
+    assert loss.item() == pytest.approx(-chances.double().mean().item(), rel=1e-9)

@@ -44,21 +44,25 @@ Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def cross_entropy(
-    inputs: Tensor, target: Tensor, weights: Tensor, intercepts: Tensor, count: int
+    inputs: Tensor, labels: Tensor, weights: Tensor, intercepts: Tensor, count: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns the summed cross entropy by ``count``, (E,), and its gradient by both parameters.
 
+    The sum is float64, since a line search compares small differences of it.
+
     Args:
         inputs: (E, N, D).
-        target: (E, N, K), 1 at the class of each example, else 0.
+        labels: (E, N) int64, the class of each example.
         weights: (E, K, D).
         intercepts: (E, K).
         count: What the sum over these examples is divided by: N, or more where they are a part.
     """
-    log_chance = (inputs @ weights.mT + intercepts[:, None]).log_softmax(dim=2)
-    loss = -(log_chance * target).sum(dim=(1, 2)) / count
-    residual = (log_chance.exp() - target) / count
-    return loss, residual.mT @ inputs, residual.sum(dim=1)
+    log_chance = torch.baddbmm(intercepts[:, None], inputs, weights.mT).log_softmax(dim=2)
+    own = labels[:, :, None]
+    loss = -log_chance.gather(2, own).sum(dim=(1, 2), dtype=torch.float64) / count
+    residual = log_chance.exp_()
+    residual.scatter_add_(2, own, residual.new_full(own.shape, -1.0))
+    return loss, residual.mT @ inputs / count, residual.sum(dim=1) / count
 
 
 @dataclass(frozen=True)
@@ -161,9 +165,7 @@ class _Problem:
         for features, labels in zip(
             torch.split(self.features, _ROWS), torch.split(self.labels, _ROWS), strict=True
         ):
-            target = features.new_zeros(len(labels), self.num_classes)
-            target[torch.arange(len(labels), device=labels.device), labels] = 1
-            part = cross_entropy(features[None], target[None], weight[None], bias[None], count)
+            part = cross_entropy(features[None], labels[None], weight[None], bias[None], count)
             loss += part[0][0]
             to_weight.add_(part[1][0])
             to_bias.add_(part[2][0])
@@ -188,12 +190,11 @@ def fit_each(
         InputError: A problem is not solved after that many.
     """
     problems, num_examples, num_values = inputs.shape
-    target = torch.nn.functional.one_hot(labels, num_classes).to(inputs.dtype)
     held_back = 1.0 / (c * num_examples)
 
     def objective(parameters: Tensor) -> tuple[Tensor, Tensor]:
         weights, intercepts = _parts(parameters, num_classes, num_values)
-        loss, by_weight, by_bias = cross_entropy(inputs, target, weights, intercepts, num_examples)
+        loss, by_weight, by_bias = cross_entropy(inputs, labels, weights, intercepts, num_examples)
         loss = loss + 0.5 * held_back * weights.square().sum(dim=(1, 2))
         by_weight = by_weight + held_back * weights
         return loss, torch.cat([by_weight.flatten(1), by_bias], dim=1)
