@@ -5,7 +5,7 @@ its equal part of every batch. A training waits for its turn before each block, 
 timed, so that trainings of one and of two processes can take turns. The leader writes the seconds
 of a step, by the clock and of its own process's computing.
 
-    python benchmarks/_process_rate.py FOLDER ROUNDS
+    python benchmarks/_process_rate.py FOLDER BATCH_SIZE ROUNDS
 
 Block n begins when the file FOLDER/n is there and ends with FOLDER/n.seconds; block 0 warms up.
 """
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from _moco import R18, config, views
+from _moco import R18, Case, config, views
 
 from whytransfer.backbone.build import build as build_backbone
 from whytransfer.core.processes import Processes, here
@@ -34,15 +34,16 @@ STEPS, POLL_SECONDS = 3, 0.005
 def main() -> None:
     torch.set_num_threads(1)
     processes = here()
-    folder, rounds = Path(sys.argv[1]), int(sys.argv[2])
-    recipe = config(R18, (rounds + 1) * STEPS + 1, "auto", groups=True)
-    setting = Setting(num_images=R18.num_keys)
+    folder, batch_size, rounds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    case = Case(**{**vars(R18), "batch_size": batch_size})
+    recipe = config(case, (rounds + 1) * STEPS + 1, "auto", groups=True)
+    setting = Setting(num_images=case.num_keys)
     backbone = build_backbone(recipe.architecture, setting.stream("backbone"), recipe.preprocessing)
     convert_groups(backbone, recipe.bn_group_size)
     method = moco_v2.Method(recipe, backbone, setting)
 
     def batches(_first_step: int) -> Iterator[ViewBatch]:
-        return _in_blocks(folder, rounds, processes)
+        return _in_blocks(case, folder, rounds, processes)
 
     with processes.together(), tempfile.TemporaryDirectory() as work:
         run = Run(
@@ -57,12 +58,12 @@ def main() -> None:
         fit(Pretext(method), batches, recipe.training, run)
 
 
-def _in_blocks(folder: Path, rounds: int, processes: Processes) -> Iterator[ViewBatch]:
+def _in_blocks(case: Case, folder: Path, rounds: int, processes: Processes) -> Iterator[ViewBatch]:
     """Yields this process's part of the same batch, in blocks that wait for their turn."""
-    part = R18.batch_size // processes.size
+    part = case.batch_size // processes.size
     mine = slice(processes.rank * part, (processes.rank + 1) * part)
-    first, second = (view[mine] for view in views(R18))
-    batch = ViewBatch((first, second), None, torch.arange(R18.batch_size)[mine])
+    first, second = (view[mine] for view in views(case))
+    batch = ViewBatch((first, second), None, torch.arange(case.batch_size)[mine])
     for block in range(rounds + 1):
         while not (folder / str(block)).exists():
             time.sleep(POLL_SECONDS)

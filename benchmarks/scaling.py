@@ -16,9 +16,10 @@ exponent_batch   a step, over the images in it
 exponent_size    a step, over the side of the view: 2 is proportional to pixels
 two_processes    images per second of two processes (gloo) over those of one, at one thread each:
                  the step of ``pretrain_step.py`` (ResNet-18, 64 pixels, 4,096 keys, BatchNorm in
-                 groups of 32), 128 images in the global batch, so 64 in each of two processes;
-                 blocks of three steps in turns, in trainings that stay alive and wait between;
-                 ``seconds`` has those of a step, and those that process 0 computed in it
+                 groups of 32) at the protocol's global batch of 256 images, so 128 in each of two
+                 processes, and as ``two_processes_128`` at that benchmark's 128 images; blocks of
+                 three steps in turns, in trainings that stay alive and wait between; ``seconds``
+                 has those of a step, and those that process 0 computed in it
 
 All of it is on one thread a process, whatever OMP_NUM_THREADS says.
 """
@@ -56,6 +57,7 @@ IMAGES = (256, 800, 2560)
 KEYS = (4096, 16384, 65536)
 BATCHES = (16, 32, 64, 128)
 SIZES_PX = (32, 64, 96, 128)
+GLOBAL_BATCHES = {"two_processes": 256, "two_processes_128": R18.batch_size}
 WARM_UP, STEPS = 2, 6
 WORKER = Path(__file__).with_name("_process_rate.py")
 POLL_SECONDS = 0.005
@@ -64,7 +66,10 @@ POLL_SECONDS = 0.005
 def main() -> None:
     options = _options()
     torch.set_num_threads(1)
-    results = [_two_processes(options.process_rounds), _images(options.rounds)]
+    results = [
+        *(_two_processes(*of, options.process_rounds) for of in GLOBAL_BATCHES.items()),
+        _images(options.rounds),
+    ]
     for name, values, case in (
         ("exponent_keys", KEYS, lambda value: _with(num_keys=value)),
         ("exponent_batch", BATCHES, lambda value: _with(batch_size=value)),
@@ -178,44 +183,45 @@ def _epoch(root: Path, count: int) -> Callable[[], float]:
     return work
 
 
-def _two_processes(rounds: int) -> dict[str, dict[str, Any]]:
+def _two_processes(name: str, batch_size: int, rounds: int) -> dict[str, dict[str, Any]]:
     """Times a training of one process and one of two, in turns."""
     with ExitStack() as stack:
+        folders = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
         trainings = {
-            name: Training(count, rounds, Path(stack.enter_context(tempfile.TemporaryDirectory())))
-            for name, count in (("one", 1), ("two", 2))
+            which: Training(count, batch_size, rounds, folder)
+            for which, count, folder in zip(("one", "two"), (1, 2), folders, strict=True)
         }
         for training in trainings.values():
             stack.callback(training.stop)
         for training in trainings.values():
             training.block(0)
         blocks = [
-            {name: each.block(1 + number) for name, each in trainings.items()}
+            {which: each.block(1 + number) for which, each in trainings.items()}
             for number in range(rounds)
         ]
-    times = {name: [block[name][0] for block in blocks] for name in trainings}
+    times = {which: [block[which][0] for block in blocks] for which in trainings}
     seconds = {
         kind: {
-            name: round(statistics.median(block[name][number] for block in blocks), 4)
-            for name in trainings
+            which: round(statistics.median(block[which][number] for block in blocks), 4)
+            for which in trainings
         }
-        for number, kind in enumerate(("two_processes", "two_processes_computing"))
+        for number, kind in enumerate((name, f"{name}_computing"))
     }
-    found = ratios(times, {"two_processes": ("one", "two")})
-    return merge(found, {"seconds": seconds, "global_batch": {"two_processes": R18.batch_size}})
+    found = ratios(times, {name: ("one", "two")})
+    return merge(found, {"seconds": seconds, "global_batch": {name: batch_size}})
 
 
 class Training:
     """A training of some processes that goes on when told to; see ``_process_rate.py``."""
 
-    def __init__(self, count: int, rounds: int, folder: Path) -> None:
+    def __init__(self, count: int, batch_size: int, rounds: int, folder: Path) -> None:
         self.folder = folder
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             port = taken.getsockname()[1]
         self.processes = [
             subprocess.Popen(
-                [sys.executable, str(WORKER), str(folder), str(rounds)],
+                [sys.executable, str(WORKER), str(folder), str(batch_size), str(rounds)],
                 env=_environment(rank, count, port),
                 stdout=sys.stderr,
             )

@@ -308,6 +308,24 @@ def test_check_finds_splits_that_share_images_and_training_without_a_box(layout)
     assert any("no box in any of the 4 training images" in str(p) for p in problems)
 
 
+def test_check_notes_outlines_beyond_their_image(layout):
+    root = layout("coco")
+
+    def edit(content):
+        first, second, *_ = content["annotations"]
+        sizes = {image["id"]: image for image in content["images"]}
+        for row, beyond in ((first, 1.0), (second, 1.5)):
+            size = sizes[row["image_id"]]
+            right = size["width"] + beyond
+            row["segmentation"] = [[0, 0, right, 0, right, size["height"]]]
+
+    change(root, edit)
+    report = coco.check(Config(root=root))
+    assert not report.problems
+    assert len(report.notes) == 1
+    assert report.notes[0].startswith("1 train object has an outline beyond the image")
+
+
 def test_recognise(layouts, layout):
     assert coco.recognise(layouts / "coco") == Config(root=layouts / "coco").model_dump(mode="json")
     assert coco.recognise(layouts / "voc") is None

@@ -28,7 +28,11 @@ from whytransfer.transfer.sharing import require_shares
 from whytransfer.transfer.stage import resolve
 from whytransfer.transfer.tasks import semantic_segmentation, voc07_detection
 
-TRAINED = ("detection", "masks", "grouped", "segmentation", "readout", "held_out")
+TRAINED = (
+    "detection", "masks", "grouped", "segmentation", "readout", "held_out", "stages", "landmarks",
+    "frozen",
+)  # fmt: skip
+UNTRAINED = ("neighbours", "logistic", "episodes")
 SHARDED = {"sharded": voc07_detection.Task, "sharded_pixels": semantic_segmentation.Task}
 
 
@@ -38,7 +42,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     data = folder / "data"
     write_data(data)
-    for case in TRAINED:
+    for case in TRAINED + UNTRAINED:
         transfer(case, folder / "one", data)
     for case, kind in SHARDED.items():
         trained(case, kind, folder)
@@ -72,10 +76,13 @@ def outcome(store: Path):
     last = Checkpoints(work / "checkpoints").newest()
     assert last.step == STEPS
     rows = [json.loads(line) for line in (path / "training.jsonl").read_text().splitlines()]
+    return rows, last.state, payload_of(path)
+
+
+def payload_of(path: Path) -> dict[str, bytes]:
     files = sorted(p for p in path.rglob("*") if p.is_file())
     volatile = ("record.json", "artifact.json")
-    payload = {str(p.relative_to(path)): p.read_bytes() for p in files if p.name not in volatile}
-    return rows, last.state, payload
+    return {str(p.relative_to(path)): p.read_bytes() for p in files if p.name not in volatile}
 
 
 @pytest.mark.timeout(900)
@@ -119,6 +126,20 @@ def test_statistics_of_groups_are_each_process_s_own_and_of_the_whole_batch_are_
     for case, same in (("grouped", False), ("detection", True)):
         own = outcome(folder / "two" / case)[1]["statistics"]
         assert own.shape[0] == 2 and torch.equal(own[0], own[1]) == same
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("case", UNTRAINED)
+def test_what_is_computed_once_per_image_is_shared_and_the_same_files(folder, case):
+    for stage in ("transfer", "features"):
+        one, two = (sorted((folder / n / case / stage).iterdir()) for n in ("one", "two"))
+        assert [path.name for path in one] == [path.name for path in two] != []
+        for path, other in zip(one, two, strict=True):
+            assert payload_of(path) == payload_of(other)
+    # 60 images of new classes, 55 of base classes and 5 that are kept apart, five at a time.
+    if case == "episodes":
+        batches = [json.loads((folder / f"batches-{r}.json").read_text())[case] for r in (0, 1)]
+        assert batches == [6 + 6 + 1, 6 + 5]
 
 
 @pytest.mark.timeout(900)

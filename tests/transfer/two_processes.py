@@ -17,6 +17,7 @@ from tests.transfer import painted
 from torch import nn
 
 from whytransfer.backbone import artifact as backbones
+from whytransfer.backbone import features
 from whytransfer.backbone.build import Architecture, build
 from whytransfer.core.config import Config, merge
 from whytransfer.core.processes import here
@@ -24,7 +25,7 @@ from whytransfer.core.stage import Execution, Step, find_together, materialise
 from whytransfer.core.store import Store
 from whytransfer.core.streams import Stream
 from whytransfer.data.dataset import from_spec
-from whytransfer.data.world import crowds, things
+from whytransfer.data.world import crowds, faces, novelties, things
 from whytransfer.train import loop
 from whytransfer.train.synchronised import SynchronisedBatchNorm2d
 from whytransfer.transfer import stage
@@ -65,6 +66,22 @@ READOUT = {
     },
     "augmentation": {"crop_px": 32}, "resize_px": 36, "crop_px": 32, "num_draws": 20,
 }  # fmt: skip
+STAGES = {**READOUT, "num_values": 64, "lr_grid": [0.1, 1.0], "held_out": 0.25}
+LANDMARKS = {
+    "training": {**TRAINING, "epochs": None, "schedule": {"milestones": [1]}},
+    "mode": "fine_tuned",
+    # Not the last level, whose weights then get no gradient.
+    "regressor": {
+        "levels": ["layer1", "layer3"], "map_px": 16, "virtual_points": 4, "init_std": 0.01,
+    },
+    "views": {"crop_top_px": 4, "crop_px": 40, "resize_px": 36, "margin_px": 2},
+    "num_draws": 20,
+}  # fmt: skip
+LOOKED_AT = {"resize_px": 36, "crop_px": 32, "num_draws": 20}
+EPISODES = {
+    "features": {"view": {"kind": "centre", "resize_px": 48, "crop_px": 48}, "batch_size": 5},
+    "episodes": {"queries": 4}, "num_episodes": 20, "num_draws": 20,
+}  # fmt: skip
 CASES = {
     "detection": ("voc07_detection", DETECTION),
     "masks": ("coco_detection", DETECTION),
@@ -72,6 +89,9 @@ CASES = {
     "segmentation": ("semantic_segmentation", SEGMENTATION),
     "readout": ("linear_readout", READOUT),
     "held_out": ("linear_readout", {**READOUT, "validation": 0.25}),
+    "stages": ("stage_readout", STAGES),
+    "landmarks": ("mafl_landmarks", LANDMARKS),
+    "frozen": ("mafl_landmarks", {**LANDMARKS, "mode": "frozen", "cached_views": 1}),
     # In single precision, and without statistics that are computed anew: to be equal to the bit.
     "sharded": (
         "voc07_detection",
@@ -81,6 +101,10 @@ CASES = {
         "semantic_segmentation",
         merge(SEGMENTATION, {"training": {"precision": "32-true"}}),
     ),
+    # Nothing is trained, so these are equal to the bit as well.
+    "neighbours": ("knn_readout", {**LOOKED_AT, "neighbours": [3]}),
+    "logistic": ("lbfgs_readout", {**LOOKED_AT, "inverse_penalties": [1.0], "held_out": 0.25}),
+    "episodes": ("few_shot", EPISODES),
 }  # fmt: skip
 
 
@@ -93,6 +117,11 @@ def write_data(root: Path) -> None:
     painted.write(root / "painted", {"train": 9, "test": 7})
     classes = things.Config(num_train=24, num_test=10, size_px=48, num_shapes=3)
     things.write(root / "things", classes, 0)
+    people = {"num_train": 8, "num_val": 2, "num_test": 9, "num_identities": 4}
+    size = {"width_px": 40, "height_px": 48, "num_mafl_train": 8, "num_mafl_test": 7}
+    faces.write(root / "faces", faces.Config(**people, **size), 0)
+    kinds = {"num_base": 5, "num_validation": 1, "num_novel": 5, "per_kind": 12, "apart": 2}
+    novelties.write(root / "novelties", novelties.Config(**kinds, size_px=48), 0)
 
 
 def dataset(task: str, root: Path):
@@ -103,9 +132,11 @@ def dataset(task: str, root: Path):
         "semantic_segmentation": {
             "format": "tests.transfer.painted", "root": str(root / "painted"),
         },
-        "linear_readout": {**things.DATASET, "root": str(root / "things")},
+        "mafl_landmarks": {"format": "mafl", "root": str(root / "faces")},
+        "few_shot": {**novelties.DATASET, "root": str(root / "novelties")},
     }  # fmt: skip
-    return from_spec(specs[task], None, "test")
+    labelled = {**things.DATASET, "root": str(root / "things")}
+    return from_spec(specs.get(task, labelled), None, "test")
 
 
 def backbone_in(store: Store):
@@ -189,9 +220,12 @@ def synchronised(folder: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    data, seen = folder / "data", {}
+    data, seen, batches = folder / "data", {}, {}
     for case in CASES:
-        seen[case] = str(transfer(case, folder / "two", data).path)
+        with mock.patch.object(features, "pooled", wraps=features.pooled) as pooled:
+            seen[case] = str(transfer(case, folder / "two", data).path)
+        batches[case] = pooled.call_count
+    (folder / f"batches-{here().rank}.json").write_text(json.dumps(batches))
     again = "detection", folder / "again", data
     seen["stops"] = [stopped(3, 1, *again), stopped(2, 0, *again), stopped(4, 1, *again)]
     seen["again"] = str(transfer(*again, workers=1).path)

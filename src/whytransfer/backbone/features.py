@@ -29,9 +29,10 @@ from whytransfer.core.errors import InputError, nearest
 from whytransfer.core.fingerprint import fingerprint
 from whytransfer.core.processes import ALONE, Processes
 from whytransfer.core.records import Metric
-from whytransfer.core.stage import Step, materialise_first
+from whytransfer.core.stage import Step, materialise
 from whytransfer.core.store import Artifact, Store
 from whytransfer.data.loader import in_order
+from whytransfer.data.part import in_turn
 from whytransfer.data.sample import Source, Split
 from whytransfer.data.views import (
     Augmentation,
@@ -142,7 +143,7 @@ class Cache:
         store: That they are kept in.
         backbone: Fingerprint of the backbone's artifact.
         data: Fingerprint of the dataset.
-        processes: Those that all ask for the same features; the first computes them.
+        processes: Those that all ask for the same features; each computes its share of them.
     """
 
     store: Store
@@ -196,11 +197,14 @@ def features(
         return {name: torch.cat([batch[name] for batch in found]) for name in levels}
 
     def compute(folder: Path, _work: Path) -> tuple[Metric, ...]:
-        _write(folder, len(source), stream(backbone, source, asked, workers))
+        own = stream(backbone, source, asked, workers, cache.processes)
+        everyone = in_turn(([batch] for batch in own), cache.processes)
+        if cache.processes.leads:
+            _write(folder, len(source), everyone)
         return ()
 
     step = cache.step(asked, source, split)
-    artifact = materialise_first(cache.store, step, compute, cache.processes)
+    artifact = materialise(cache.store, step, compute, processes=cache.processes)
     return {name: _read(artifact, name) for name in levels}
 
 
@@ -271,26 +275,31 @@ def pooled(backbone: Backbone, images: Tensor, config: Config) -> dict[str, Tens
 
 
 def stream(
-    backbone: Backbone, source: Source, config: Config, workers: int = 0
+    backbone: Backbone,
+    source: Source,
+    config: Config,
+    workers: int = 0,
+    processes: Processes = ALONE,
 ) -> Iterator[dict[str, Tensor]]:
     """Yields the features of batch after batch, on the CPU, for what is too much to be kept.
 
-    Arguments and errors are those of :func:`features`.
+    Of several processes each gets every so many-th batch, as from
+    :func:`whytransfer.data.loader.in_order`. Arguments and errors are those of :func:`features`.
     """
+    batch_size = config.batch_size
     seen = in_order(
-        _Seen(source, config.view), len(source), config.batch_size, torch.stack, workers
+        _Seen(source, config.view), len(source), batch_size, torch.stack, workers, processes
     )
     device = next(backbone.parameters()).device
-    start = 0
-    for images in seen:
+    for number, images in enumerate(seen):
         # Not around the loop: a caller between two batches must find everything as it was.
         with evaluating(backbone), _autocast(device, config.precision):
             found = pooled(backbone, images.to(device), config)
         batch = {name: values.float().cpu() for name, values in found.items()}
+        start = (processes.rank + number * processes.size) * batch_size
         for name, values in batch.items():
             _require_finite(values, name, source, start)
         yield batch
-        start += len(images)
 
 
 def _require_finite(values: Tensor, level: str, source: Source, start: int) -> None:

@@ -144,21 +144,6 @@ def materialise(
     return _find_as_told(store, step, processes)
 
 
-def materialise_first(
-    store: Store, step: Step, compute: Compute, processes: Processes, device: str = "cpu"
-) -> Artifact:
-    """Returns a step's artifact, which the first process computes while the others wait.
-
-    Raises as :func:`materialise` does.
-    """
-    if processes.leads:
-        artifact = _materialise(store, step, compute, device)
-        processes.share(str)
-        return artifact
-    processes.share(str)
-    return _find_as_told(store, step, processes)
-
-
 def find_together(store: Store, step: Step, processes: Processes) -> Artifact | None:
     """Returns the finished artifact or ``None``, and the same on all processes."""
     if not processes.leads:

@@ -32,6 +32,11 @@ class Polygons:
         """Whether there is no part."""
         return not self.parts
 
+    def reach(self, size: Size) -> float:
+        """Returns by how many pixels the farthest point lies outside an image, 0 if none does."""
+        points = np.concatenate([np.zeros((1, 2)), *self.parts])
+        return float(np.maximum(-points, points - size[::-1]).max().clip(0))
+
     def counts(self, size: Size) -> bytes:
         """Returns the run lengths of the pixels that any part covers."""
         return polygon_counts(self.parts, *size)

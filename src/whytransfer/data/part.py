@@ -1,11 +1,19 @@
-"""One process's part of every batch: so many consecutive images, the same whoever reads them."""
+"""How processes share images: a part of every batch in training, whole batches in what is scored.
 
-from collections.abc import Iterator
+In training each has so many consecutive images of every batch, the same whoever reads them. What is
+computed once per image goes by batches that one process would have, too, so that every image gets
+the same bits; the first process puts in order what all of them found.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from whytransfer.core.errors import InputError
 from whytransfer.core.processes import Processes
 from whytransfer.data.loader import Order, Place
+
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,44 @@ class Part:
         for batch in self.order.batches(first_step):
             length = len(batch) // size
             yield batch[rank * length : (rank + 1) * length]
+
+
+def in_turn(own: Iterator[Sequence[ResultT]], processes: Processes) -> Iterator[ResultT]:
+    """Yields on the first process what all of them found, result after result, in order.
+
+    The others get nothing, and have computed all of theirs when this returns.
+
+    Args:
+        own: What this process finds in each of its batches: those that
+            :func:`whytransfer.data.loader.in_order` gives it. Tensors must lie on the CPU.
+        processes: Those that share the batches; they are connected.
+    """
+    if processes.size == 1:
+        return (result for results in own for result in results)
+    rounds = _rounds(own, processes)
+    if processes.leads:
+        return (result for results in rounds for result in results)
+    for _ in rounds:
+        pass
+    return iter(())
+
+
+def _rounds(own: Iterator[Sequence[ResultT]], processes: Processes) -> Iterator[Sequence[ResultT]]:
+    """Yields the batches of round after round, in each the next one of every process.
+
+    One round at a time is on its way, so that the label maps of a whole test set never are.
+    """
+    import torch  # a study that only plans should not wait for it
+
+    while True:
+        found = next(own, None)
+        left = torch.tensor(int(found is not None))
+        torch.distributed.all_reduce(left)
+        if not left:
+            return
+        everyone: list[Any] | None = [None] * processes.size if processes.leads else None
+        torch.distributed.gather_object(found, everyone)
+        yield from (results for results in everyone or () if results is not None)
 
 
 def require_equal_parts(

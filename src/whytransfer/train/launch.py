@@ -32,10 +32,7 @@ def launch(
     Raises:
         InputError: A GPU was asked for where there is none, or there are too few.
     """
-    found = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and found == "cpu":
-        raise InputError("device", "cuda, but no GPU is usable here", "cpu or auto")
-    accelerator = found if device == "auto" else device
+    accelerator = connect(device, processes)
     with _quiet():
         from lightning.fabric import Fabric
         from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -55,13 +52,6 @@ def _launch_all(accelerator: str, precision: str, processes: Processes) -> "Fabr
     from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
     from lightning.fabric.strategies.ddp import DDPStrategy
 
-    num_gpus = torch.cuda.device_count()
-    if accelerator == "cuda" and num_gpus < processes.local_size:
-        raise InputError(
-            "torchrun --nproc-per-node", f"{processes.local_size} processes on {num_gpus} GPU(s)",
-            "one process per GPU", f"start {num_gpus}, or give --device cpu",
-        )  # fmt: skip
-    _connect(accelerator, processes)
     fabric = Fabric(
         accelerator=accelerator,
         devices=processes.local_size,
@@ -83,17 +73,37 @@ def _own_buffers() -> dict[str, Any]:
     return {name: False}
 
 
-def _connect(accelerator: str, processes: Processes) -> None:
-    """Joins the processes: tensors of the CPU go by gloo, those of a GPU by nccl."""
-    if accelerator == "cuda":
+def connect(device: Literal["auto", "cpu", "cuda"], processes: Processes) -> Literal["cpu", "cuda"]:
+    """Joins the processes, if there are several, and returns the kind of device that each has.
+
+    Tensors of the CPU go by gloo, those of a GPU by nccl; ``cuda`` is the process's own GPU.
+
+    Raises:
+        InputError: A GPU was asked for where there is none, or there are too few.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device", "cuda, but no GPU is usable here", "cpu or auto")
+    uses_gpu = device != "cpu" and torch.cuda.is_available()
+    found: Literal["cpu", "cuda"] = "cuda" if uses_gpu else "cpu"
+    if processes.size == 1:
+        return found
+    if uses_gpu:
+        num_gpus = torch.cuda.device_count()
+        if num_gpus < processes.local_size:
+            raise InputError(
+                "torchrun --nproc-per-node",
+                f"{processes.local_size} processes on {num_gpus} GPU(s)",
+                "one process per GPU", f"start {num_gpus}, or give --device cpu",
+            )  # fmt: skip
         torch.cuda.set_device(processes.local_rank)
     if torch.distributed.is_initialized():
-        return
+        return found
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     torch.distributed.init_process_group(
         backend, store=key_value_store(), rank=processes.rank, world_size=processes.size
     )
     atexit.register(_disconnect)
+    return found
 
 
 def _disconnect() -> None:

@@ -45,7 +45,10 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
             self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
             self.running_var.lerp_(unbiased.to(self.running_var), self.momentum)
             self.num_batches_tracked.add_(1)
-        args = input, self.weight, self.bias, statistics, count, self.eps
+        scale_and_shift: tuple[Tensor, Tensor] = self.weight, self.bias
+        if not self.affine:
+            scale_and_shift = torch.ones_like(mean), torch.zeros_like(mean)
+        args = input, *scale_and_shift, statistics, count, self.eps
         return cast(Tensor, _Synchronised.apply(*args))
 
 
@@ -135,9 +138,9 @@ def synchronise(module: nn.Module, processes: Processes) -> None:
 
 
 def _converted(norm: nn.BatchNorm2d) -> SynchronisedBatchNorm2d:
-    if norm.momentum is None or not norm.affine or not norm.track_running_stats:
-        raise ValueError(f"needs an affine BatchNorm with running statistics, not {norm}")
-    converted = SynchronisedBatchNorm2d(norm.num_features, norm.eps, norm.momentum)
+    if norm.momentum is None or not norm.track_running_stats:
+        raise ValueError(f"needs a BatchNorm with running statistics, not {norm}")
+    converted = SynchronisedBatchNorm2d(norm.num_features, norm.eps, norm.momentum, norm.affine)
     for name in (*norm._parameters, *norm._buffers):
         setattr(converted, name, getattr(norm, name))
     return converted.train(norm.training)

@@ -1,8 +1,4 @@
-"""How several processes predict together: each its share, which the first puts in order.
-
-The batches are those of one process, so that every image stands in the same batch and gets the
-same bits.
-"""
+"""How several processes work on one task: which batches they can share, and how they predict."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -11,9 +7,10 @@ import torch
 
 from whytransfer.core.config import to_plain
 from whytransfer.core.processes import Processes
+from whytransfer.data import part
 from whytransfer.data.part import require_equal_parts
 from whytransfer.train.learner import place
-from whytransfer.transfer.task import TaskConfig
+from whytransfer.transfer.task import TaskConfig, UntrainedConfig
 
 ResultT = TypeVar("ResultT")
 
@@ -23,14 +20,17 @@ BatchNorm, and of what is padded as one. A group lies within one process.
 """
 
 
-def require_shares(where: str, config: TaskConfig, processes: Processes) -> None:
+def require_shares(where: str, config: UntrainedConfig, processes: Processes) -> None:
     """Refuses a batch that the processes can't share equally, or not by whole groups of images.
 
     Statistics of the whole batch (a group size of ``None``) are synchronised, so they fit anyhow.
+    A task that trains nothing shares whole batches of what it computes once, which always fit.
 
     Raises:
         InputError: Names the field, and a value that works.
     """
+    if not isinstance(config, TaskConfig):
+        return
     batch_size = config.training.batch_size
     require_equal_parts(where, batch_size, 1, processes)
     for field, size in _group_sizes(to_plain(config)):
@@ -46,38 +46,9 @@ def _group_sizes(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[
 
 
 def in_turn(own: Iterator[Sequence[ResultT]], processes: Processes) -> Iterator[ResultT]:
-    """Yields on the first process what all of them found, image after image, in order.
+    """Yields on the first process what all of them predicted, image after image, in order.
 
-    On the others it works through their own share at once, sends it, and yields nothing: they
-    write nothing.
-
-    Args:
-        own: What this process finds in each of its batches: those that
-            :func:`whytransfer.data.loader.in_order` gives it.
-        processes: Those that share the batches.
+    As :func:`whytransfer.data.part.in_turn` does, wherever the predictions lie.
     """
-    if processes.size == 1:
-        return (result for results in own for result in results)
-    rounds = _rounds(own, processes)
-    if processes.leads:
-        return (result for results in rounds for result in results)
-    for _ in rounds:
-        pass
-    return iter(())
-
-
-def _rounds(own: Iterator[Sequence[ResultT]], processes: Processes) -> Iterator[Sequence[ResultT]]:
-    """Yields the batches of round after round, in each the next one of every process.
-
-    One round at a time is on its way, so that the label maps of a whole test set never are.
-    """
-    while True:
-        found = next(own, None)
-        left = torch.tensor(int(found is not None))
-        torch.distributed.all_reduce(left)
-        if not left:
-            return
-        everyone: list[Any] | None = [None] * processes.size if processes.leads else None
-        sent = place(found, torch.device("cpu"), channels_last=False)
-        torch.distributed.gather_object(sent, everyone)
-        yield from (results for results in everyone or () if results is not None)
+    cpu = torch.device("cpu")
+    return part.in_turn((place(found, cpu, channels_last=False) for found in own), processes)

@@ -23,15 +23,15 @@ from whytransfer.backbone.features import Cache
 from whytransfer.core import plugins
 from whytransfer.core.config import build, merge, to_plain
 from whytransfer.core.errors import InputError, TrainingError, nearest
-from whytransfer.core.processes import ALONE, Processes, here
+from whytransfer.core.processes import Processes, here
 from whytransfer.core.records import Metric
-from whytransfer.core.stage import Execution, Step, find_together, materialise, materialise_first
+from whytransfer.core.stage import Execution, Step, find_together, materialise
 from whytransfer.core.store import Artifact, Store
 from whytransfer.data.dataset import Dataset, image_name, limited
 from whytransfer.data.held_out import held_out
 from whytransfer.data.sample import KeepsApart, Source
-from whytransfer.train.capabilities import device_used, on_gpu, settled
-from whytransfer.train.launch import same_bits
+from whytransfer.train.capabilities import device_used, settled
+from whytransfer.train.launch import connect, same_bits
 from whytransfer.train.loop import Run, fit
 from whytransfer.train.memory import smaller_batch, with_batch
 from whytransfer.train.running import agree_on_statistics
@@ -106,8 +106,7 @@ def run(
 ) -> Artifact:
     """Trains a task on a backbone, predicts and scores, where the store does not have it yet.
 
-    Under torchrun every process calls it, and all return the same artifact. They work together
-    where the task is ``PARALLEL``; else the first one does it, and the others wait.
+    Under torchrun every process calls it, they work together, and all return the same artifact.
 
     Of a run on held-out images, a training that can't go on is an answer, not an error: its
     artifact has no predictions, and ``DIVERGED`` as its one metric.
@@ -120,17 +119,12 @@ def run(
     step = _step(task, backbone, data, config, seed)
     everyone = here()
     with everyone.together(), same_bits(execution.deterministic):
-        kind: type[Task] = plugins.find("task", task).Task
-        device = device_used(execution.device)
-        together = everyone if kind.PARALLEL else ALONE
-        transfer = _Transfer(step, backbone, data, execution, together, store)
-        if not kind.PARALLEL:
-            return materialise_first(store, step, transfer.compute, everyone, device)
-        if isinstance(transfer.config, TaskConfig):
-            require_shares(f"transfer {step.name}", transfer.config, together)
-        if found := find_together(store, step, together):
+        transfer = _Transfer(step, backbone, data, execution, everyone, store)
+        require_shares(f"transfer {step.name}", transfer.config, everyone)
+        if found := find_together(store, step, everyone):
             return found
-        return materialise(store, step, transfer.compute, device, together)
+        device = device_used(execution.device)
+        return materialise(store, step, transfer.compute, device, everyone)
 
 
 @dataclass(frozen=True)
@@ -178,7 +172,7 @@ class _Transfer:
         """Trains a task that has something to train, and leaves its model on the device."""
         config, processes = self.config, self.processes
         if not isinstance(config, TaskConfig):
-            running.model.to("cuda" if on_gpu(self.execution.device) else "cpu")
+            running.model.to(connect(self.execution.device, processes))
             return
         if processes.size > 1:
             synchronise(running.model, processes)

@@ -85,7 +85,7 @@ class Setting:
             ``NEW_CLASSES``.
         seed: Of every stream that the task draws from.
         workers: Processes that read and augment images; moves no number.
-        processes: Those that train and predict together, where the task is ``PARALLEL``.
+        processes: Those that train and predict together.
         cache: Where features of this backbone on these data are kept; ``None`` keeps none.
         kept_apart: Images of the training classes that the data keep apart from ``train``; ``None``
             where they keep none.
@@ -118,6 +118,12 @@ class Setting:
 class Task(ABC):
     """A downstream task on one backbone: a model, its training data, its predictions.
 
+    Several processes work on it together. So its batches come in the order that
+    :meth:`Setting.part` gives; its loss takes a mean by
+    :meth:`~whytransfer.train.learner.Context.average` over what parts of a batch may have unequally
+    many of; what each process predicts is put together by
+    :func:`whytransfer.transfer.sharing.in_turn`, and the first one writes.
+
     Args:
         config: The module's ``Config``.
         backbone: Trained further in place where the task fine-tunes.
@@ -131,12 +137,6 @@ class Task(ABC):
         PREDICTS: What the prediction file holds.
         NEW_CLASSES: Whether no class of the test split may be one of the training split; else both
             must have the same.
-        PARALLEL: Whether several processes may work on it together. Then its batches come in the
-            order that :meth:`Setting.part` gives; its loss takes a mean by
-            :meth:`~whytransfer.train.learner.Context.average` over what parts of a batch may have
-            unequally many of; what each process predicts is put together by
-            :func:`whytransfer.transfer.sharing.in_turn`, and the first one writes. Any other task
-            is done by the first process alone.
         model: What is trained, a :class:`whytransfer.train.loop.Learner`.
 
     Raises:
@@ -147,7 +147,6 @@ class Task(ABC):
     FINE_TUNES: ClassVar[bool]
     PREDICTS: ClassVar[Predicts]
     NEW_CLASSES: ClassVar[bool] = False
-    PARALLEL: ClassVar[bool] = False
 
     model: nn.Module
 

@@ -15,6 +15,9 @@ from whytransfer.data.sample import Objects, Sample, Unannotated
 
 Box = tuple[float, float, float, float]
 
+TOLERANCE = 1.0
+"""Pixels by which an annotation may leave its image: conventions of counting differ by so much."""
+
 
 @dataclass(frozen=True)
 class Annotated:
@@ -155,7 +158,7 @@ def fit_box(box_xyxy: Box, size: tuple[int, int], where: str) -> Box:
         )  # fmt: skip
     inside = max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
     beyond = max(abs(a - b) for a, b in zip(box_xyxy, inside, strict=True))
-    if beyond > 1 or inside[0] >= inside[2] or inside[1] >= inside[3]:
+    if beyond > TOLERANCE or inside[0] >= inside[2] or inside[1] >= inside[3]:
         raise InputError(
             where, f"the box is outside the image: {text}", f"within {width}×{height} px",
             "correct the box or the image's size",

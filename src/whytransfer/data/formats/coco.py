@@ -31,6 +31,7 @@ from whytransfer.data.format import (
 )
 from whytransfer.data.formats._coco_masks import read_shape, wrong_run_lengths
 from whytransfer.data.formats._detection import (
+    TOLERANCE,
     Annotated,
     DetectionSource,
     Entry,
@@ -41,7 +42,7 @@ from whytransfer.data.formats._detection import (
     without_boxes,
 )
 from whytransfer.data.formats._leaks import shared
-from whytransfer.data.masks import RunLengths
+from whytransfer.data.masks import Polygons, RunLengths
 from whytransfer.data.sample import Source, Split
 
 _LAYOUTS: tuple[dict[str, str], ...] = (
@@ -110,6 +111,7 @@ def check(config: Config) -> Report:
     problems: list[InputError] = []
     read: dict[Split, list[Entry]] = {}
     classes: dict[Split, tuple[str, ...]] = {}
+    notes: list[str] = []
     for split in config.splits:
         try:
             scan = _scan(config, split)
@@ -126,17 +128,35 @@ def check(config: Config) -> Report:
         if any(shapes):
             without = sum(shape is None or shape.empty for shape in shapes)
             counts[f"{split} objects without a mask"] = without
+            notes += _outlines_outside(split, scan.entries)
         problems += scan.problems
         problems += unreadable(config.root, scan.entries)
         classes[split] = scan.classes
     problems += shared(config.root, {s: named_files(config.root, e) for s, e in read.items()})
     problems += _differing(config, classes)
     problems += without_boxes(config.root, read["train"]) if "train" in read else []
-    notes: tuple[str, ...] = ()
     if config.test_annotations is None:
         problems += _unannotated(config)
-        notes = ("no test set (test_annotations: null)",)
-    return Report("coco", counts, distinct(problems), notes)
+        notes.append("no test set (test_annotations: null)")
+    return Report("coco", counts, distinct(problems), tuple(notes))
+
+
+def _outlines_outside(split: Split, entries: Sequence[Entry]) -> list[str]:
+    """Says how many objects have outlines that leave their image by more than a box may.
+
+    A note: only what lies inside is ever drawn, but a mask that was made for an image of another
+    size, or in another order of the axes, shows so.
+    """
+    found = [
+        entry.name
+        for entry in entries
+        for item in entry.objects
+        if isinstance(item.shape, Polygons) and item.shape.reach(entry.size) > TOLERANCE
+    ]
+    if not found:
+        return []
+    what = f"{len(found)} {split} object{'s have' if len(found) > 1 else ' has'} an outline"
+    return [f"{what} beyond the image by more than a pixel, the first one in {found[0]}"]
 
 
 def _differing(config: Config, classes: Mapping[Split, tuple[str, ...]]) -> list[InputError]:

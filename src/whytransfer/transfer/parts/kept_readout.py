@@ -79,11 +79,17 @@ class KeptReadout(Untrained):
         """
 
     def predict(self, folder: Path) -> None:
-        """Writes the five best guesses of every readout for all test images."""
+        """Writes the five best guesses of every readout for all test images.
+
+        Processes share the features; what follows from them takes the first one no time to speak
+        of.
+        """
         train, test = self.setting.train, self.setting.test
         device = next(self.model.backbone.parameters()).device
         of_train = self._features(train, "train").to(device)
         of_test = self._features(test, self.setting.test_split).to(device)
+        if not self.setting.processes.leads:
+            return
         found = self.scores(of_train, labels_of(train).to(device), of_test, folder)
         guesses = {name: best(scores).numpy() for name, scores in found.items()}
         headline, *_ = guesses

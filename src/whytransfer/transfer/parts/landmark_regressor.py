@@ -160,6 +160,10 @@ class LandmarkModel(nn.Module):
         self.frozen, self.config = frozen, config
         # In the backbone's order, whatever order they are named in.
         self.levels = [level for level in backbone.levels if level.name in config.levels]
+        # What comes after the last of them gets no gradient, which DDP must know beforehand.
+        for level in backbone.levels[backbone.levels.index(self.levels[-1]) + 1 :]:
+            for module in backbone.modules_of(level.name):
+                module.requires_grad_(False)
         self.regressor = Regressor([lv.channels for lv in self.levels], num_landmarks, config)
         self.train()
 

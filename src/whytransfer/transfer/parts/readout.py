@@ -101,7 +101,7 @@ class Head(nn.Module):
     def __init__(self, channels: int, num_values: int, plan: HeadPlan) -> None:
         super().__init__()
         self.channels, self.decay = channels, plan.sgd.weight_decay
-        self.norm = nn.BatchNorm1d(channels, affine=False) if plan.normalise else nn.Identity()
+        self.norm = nn.BatchNorm2d(channels, affine=False) if plan.normalise else nn.Identity()
         self.linear = nn.Linear(num_values, plan.num_classes)
         nn.init.normal_(self.linear.weight, std=plan.init_std)
         nn.init.zeros_(self.linear.bias)
@@ -116,7 +116,7 @@ class Head(nn.Module):
     def normalised(self, values: Tensor) -> Tensor:
         """Returns features (N, V) as the layers see them."""
         values = values.to(self.linear.weight.device, self.linear.weight.dtype)
-        maps: Tensor = self.norm(values.view(len(values), self.channels, -1))
+        maps: Tensor = self.norm(values.view(len(values), self.channels, -1, 1))
         return maps.flatten(1)
 
     def logits(self, seen: Tensor) -> Tensor:

@@ -28,8 +28,10 @@ from whytransfer.data.loader import EpochOrder, load
 from whytransfer.data.predictions import ClassPredictions, write_classifications
 from whytransfer.data.sample import Source, Split
 from whytransfer.data.views import Augmentation, CropFlip, apply_view, sample_view, view_stream
+from whytransfer.train.agreement import gatherer
 from whytransfer.transfer.parts.choice import Choice, write_choices
 from whytransfer.transfer.parts.readout import Head, HeadPlan, ReadoutBatch, Readouts, Unmoved
+from whytransfer.transfer.sharing import in_turn
 from whytransfer.transfer.task import PREDICTIONS, Setting, TaskConfig, require_batch
 from whytransfer.transfer.task import Task as TaskProtocol
 
@@ -159,21 +161,17 @@ class SgdReadout(TaskProtocol):
         self._unmoved.require(self.model.backbone)
 
     def predict(self, folder: Path) -> None:
-        """Chooses a rate of the grid, and writes the best guesses for all test images.
-
-        Of several processes each does so, from features that the first one computed where they are
-        kept; the first one writes.
-        """
+        """Chooses a rate of the grid, and writes the best guesses for all test images."""
         self.model.eval()
         choices = self._choices() if self.config.lr_grid else {}
-        leads = self.setting.processes.leads
-        if leads:
-            write_choices(folder, list(choices.values()))
         scored = {
             level: choice.index + self.model.head(level).num_rates
             for level, choice in choices.items()
         }
         further = self._guesses(scored)
+        if not self.setting.processes.leads:
+            return
+        write_choices(folder, list(choices.values()))
         test, last = self.setting.test, self.levels[-1].name
         predictions = ClassPredictions(
             names=tuple(test.name(i) for i in range(len(test))),
@@ -182,8 +180,7 @@ class SgdReadout(TaskProtocol):
             topk=further[last],
             further=further,
         )
-        if leads:
-            write_classifications(folder / PREDICTIONS, self._named(predictions))
+        write_classifications(folder / PREDICTIONS, self._named(predictions))
 
     def _named(self, predictions: ClassPredictions) -> ClassPredictions:
         """Returns the predictions with what else was guessed under the names of the task."""
@@ -232,20 +229,25 @@ class SgdReadout(TaskProtocol):
             cache=self.setting.cache, workers=self.setting.workers,
         )  # fmt: skip
 
-    def _centres(self, source: Source, split: Split) -> Iterator[dict[str, Tensor]]:
-        """Yields the features of the images as they are scored, in order, batch by batch."""
+    def _centres(self, source: Source, split: Split) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """Yields of the images as they are scored the features of this process's batches.
+
+        In order, and with each batch the number of its first image.
+        """
         view = features.Centre(resize_px=self.config.resize_px, crop_px=self.config.crop_px)
         config = self.model.wanted.model_copy(update={"view": view})
+        processes = self.setting.processes
+        starts = range(0, len(source), config.batch_size)[processes.rank :: processes.size]
         if not self._keeps:
-            yield from features.stream(
-                self.model.backbone, source, config, workers=self.setting.workers
+            batches = features.stream(
+                self.model.backbone, source, config, self.setting.workers, processes
             )
+            yield from zip(starts, batches, strict=True)
             return
         found = self._features(source, split, view)
-        for start in range(0, len(source), config.batch_size):
-            yield {
-                level: values[start : start + config.batch_size] for level, values in found.items()
-            }
+        for start in starts:
+            rows = slice(start, start + config.batch_size)
+            yield start, {level: values[rows] for level, values in found.items()}
 
     @torch.no_grad()
     def _choices(self) -> dict[str, Choice]:
@@ -253,35 +255,47 @@ class SgdReadout(TaskProtocol):
         held_out = subset(self.setting.train, np.flatnonzero(self._held_out))
         labels, grid = labels_of(held_out), self.config.lr_grid
         right = {level.name: torch.zeros(len(grid), dtype=torch.int64) for level in self.levels}
-        start = 0
-        for batch in self._centres(held_out, "train"):
+        for start, batch in self._centres(held_out, "train"):
             for level, values in batch.items():
                 head = self.model.head(level)
                 guesses = head.bank(head.normalised(values))[:, : len(grid)].argmax(dim=2).cpu()
                 true = labels[start : start + len(values), None]
                 right[level] += (guesses == true).sum(dim=0)
-            start += len(values)
+        total = gatherer(self.setting.processes)
         choices = {
-            level: Choice(level, "lr", grid, tuple(counts.tolist()), len(held_out))
+            level: Choice(
+                level, "lr", grid, tuple(total(counts).view(-1, len(grid)).sum(0).tolist()),
+                len(held_out),
+            )
             for level, counts in right.items()
-        }
+        }  # fmt: skip
         for choice in choices.values():
             _log.info("%s: of the grid, learning rate %g reads best", choice.readout, choice.value)
         return choices
 
     @torch.no_grad()
     def _guesses(self, scored: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
-        """Returns the best guesses for the test images, by level, and of the layers chosen."""
+        """Returns the best guesses for the test images, by level, and of the layers chosen.
+
+        All of them on the first process, none on the others.
+        """
+        own = self._centres(self.setting.test, self.setting.test_split)
+        batches = ([self._guessed(batch, scored)] for _, batch in own)
         found: dict[str, list[Tensor]] = {}
-        for batch in self._centres(self.setting.test, self.setting.test_split):
-            for level, values in batch.items():
-                head = self.model.head(level)
-                seen = head.normalised(values)
-                found.setdefault(level, []).append(best(head.logits(seen)))
-                if level in scored:
-                    chosen = head.bank(seen)[:, scored[level]]
-                    found.setdefault(f"{GRID} {level}", []).append(best(chosen))
+        for guessed in in_turn(batches, self.setting.processes):
+            for name, rows in guessed.items():
+                found.setdefault(name, []).append(rows)
         return {name: torch.cat(rows).numpy() for name, rows in found.items()}
+
+    def _guessed(self, batch: Mapping[str, Tensor], scored: Mapping[str, int]) -> dict[str, Tensor]:
+        found = {}
+        for level, values in batch.items():
+            head = self.model.head(level)
+            seen = head.normalised(values)
+            found[level] = best(head.logits(seen))
+            if level in scored:
+                found[f"{GRID} {level}"] = best(head.bank(seen)[:, scored[level]])
+        return found
 
 
 def best(scores: Tensor) -> Tensor:

@@ -119,10 +119,16 @@ class Task(Untrained):
         self.model = Frozen(backbone)
 
     def predict(self, folder: Path) -> None:
-        """Writes the episodes with all guesses, and those of the base classes."""
+        """Writes the episodes with all guesses, and those of the base classes.
+
+        Processes share the features; the first one has the episodes.
+        """
         test = self.setting.test
         features = self._features(test, "test")
-        base = self._predict_base(folder) if self.setting.kept_apart is not None else None
+        of_base = self._base_features()
+        if not self.setting.processes.leads:
+            return
+        base = None if of_base is None else self._predict_base(folder, *of_base)
         self._unmoved.require(self.model.backbone)
         drawn = self._episodes
         found = EpisodePredictions(
@@ -170,10 +176,16 @@ class Task(Untrained):
         device = next(self.model.backbone.parameters()).device
         return next(iter(found.values())).to(device)
 
-    def _predict_base(self, folder: Path) -> str:
+    def _base_features(self) -> tuple[Tensor, Tensor] | None:
+        """Returns those of the training images and of what is kept apart from them, if anything."""
+        train, apart = self.setting.train, self.setting.kept_apart
+        if apart is None:
+            return None
+        return self._features(train, "train"), self._features(apart, "train")
+
+    def _predict_base(self, folder: Path, learned: Tensor, asked: Tensor) -> str:
         train, apart = self.setting.train, self.setting.kept_apart
         assert apart is not None
-        learned, asked = self._features(train, "train"), self._features(apart, "train")
         scores = nearest_centroids(learned, labels_of(train), len(train.classes), asked)
         order = scores.sort(dim=1, descending=True, stable=True).indices
         found = ClassPredictions(

@@ -11,7 +11,6 @@ best rate is chosen on held-out training images, of each class the same share.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
 from pydantic import PositiveFloat, PositiveInt
 
@@ -45,8 +44,6 @@ class Config(ReadoutConfig):
 
 class Task(SgdReadout):
     """Trains the linear layer and writes its five best guesses for every test image."""
-
-    PARALLEL: ClassVar[bool] = True
 
     def __init__(self, config: Config, backbone: Backbone, setting: Setting) -> None:
         super().__init__(config, backbone, setting, features.Config())

@@ -25,13 +25,18 @@ from torch import Tensor
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.config import assumed
 from whytransfer.core.errors import InputError
+from whytransfer.core.processes import ALONE, Processes
 from whytransfer.core.streams import seeded_torch
 from whytransfer.data.landmark_files import Landmarks, write_landmarks
 from whytransfer.data.loader import EpochOrder, in_order, load
 from whytransfer.train.config import Adam, Schedule, Sgd, Training
 from whytransfer.train.norm import convert_groups
 from whytransfer.transfer.measure import Measure
-from whytransfer.transfer.parts.landmark_regressor import LandmarkModel, RegressorConfig
+from whytransfer.transfer.parts.landmark_regressor import (
+    LandmarkModel,
+    RegressorConfig,
+    precise,
+)
 from whytransfer.transfer.parts.landmark_score import measure_folder, require_eyes
 from whytransfer.transfer.parts.landmark_views import (
     FaceBatch,
@@ -45,6 +50,7 @@ from whytransfer.transfer.parts.landmark_views import (
     landmarks_of,
     require_square,
 )
+from whytransfer.transfer.sharing import in_turn
 from whytransfer.transfer.task import (
     PREDICTIONS,
     TRUTH,
@@ -171,7 +177,8 @@ class Task(TaskProtocol):
         num_steps = self.config.training.total_steps(self.steps_per_epoch) - first_step
         if self.config.cached_views:
             return self._cached(first_step, num_steps)
-        return load(self._views, self._order, collate, first_step, num_steps, self.setting.workers)
+        order, workers = self.setting.part(self._order), self.setting.workers
+        return load(self._views, order, collate, first_step, num_steps, workers)
 
     def finish(self) -> None:
         """Makes sure that a frozen backbone is still the one that was given.
@@ -188,10 +195,15 @@ class Task(TaskProtocol):
         """Writes the landmarks of all test images, and the true ones, in pixels of the images."""
         views, truth = self.config.views, self._truth
         self.model.eval()
-        batches = self._in_order(FaceViews(self.setting.test, views), len(self.setting.test))
+        processes = self.setting.processes
+        faces = FaceViews(self.setting.test, views)
+        batches = self._in_order(faces, len(self.setting.test), processes)
         with torch.no_grad():
-            found = torch.cat([self.model(batch.inputs).double().cpu() for batch in batches])
-        points = image_points(in_pixels(found.numpy(), views.size_px), views, Pose())
+            own = (self.model(batch.inputs).double() for batch in batches)
+            found = list(in_turn(own, processes))
+        if not processes.leads:
+            return
+        points = image_points(in_pixels(torch.stack(found).numpy(), views.size_px), views, Pose())
         write_landmarks(folder / TRUTH, truth)
         write_landmarks(
             folder / PREDICTIONS, Landmarks(truth.images, truth.landmarks, np.asarray(points))
@@ -206,14 +218,16 @@ class Task(TaskProtocol):
     def _views(self) -> FaceViews:
         return FaceViews(self.setting.train, self.config.views, self.setting.seed)
 
-    def _in_order(self, views: Any, num_images: int) -> Iterator[FaceBatch]:
+    def _in_order(
+        self, views: Any, num_images: int, processes: Processes = ALONE
+    ) -> Iterator[FaceBatch]:
         batch_size, workers = self.config.training.batch_size, self.setting.workers
-        return in_order(views, num_images, batch_size, collate, workers)
+        return in_order(views, num_images, batch_size, collate, workers, processes)
 
     def _cached(self, first_step: int, num_steps: int) -> Iterator[FaceBatch]:
         """Yields batches of maps, all of which are computed before the first one."""
         kept = [self._maps(epoch) for epoch in range(self.config.cached_views)]
-        for places in islice(self._order.batches(first_step), num_steps):
+        for places in islice(self.setting.part(self._order).batches(first_step), num_steps):
             indices = torch.tensor([index for _, index in places])
             maps, points = kept[places[0][0] % len(kept)]
             yield FaceBatch(tuple(level[indices] for level in maps), points[indices], indices)
@@ -225,7 +239,7 @@ class Task(TaskProtocol):
         found, points = [], []
         for batch in self._in_order(views, len(self.setting.train)):
             assert isinstance(batch.inputs, Tensor)
-            found.append([level.float().cpu() for level in self.model.maps(batch.inputs)])
+            found.append([precise(level).cpu() for level in self.model.maps(batch.inputs)])
             points.append(batch.points)
         return tuple(torch.cat(level) for level in zip(*found, strict=True)), torch.cat(points)
 

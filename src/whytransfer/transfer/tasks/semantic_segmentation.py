@@ -114,7 +114,6 @@ class Task(TaskProtocol):
 
     FINE_TUNES: ClassVar[bool] = True
     PREDICTS: ClassVar[Predicts] = "segments"
-    PARALLEL: ClassVar[bool] = True
 
     model: Segmenter
 

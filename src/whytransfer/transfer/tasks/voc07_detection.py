@@ -139,7 +139,6 @@ class Task(TaskProtocol):
 
     FINE_TUNES: ClassVar[bool] = True
     PREDICTS: ClassVar[Literal["detections", "classes"]] = "detections"
-    PARALLEL: ClassVar[bool] = True
 
     model: C4Detector
 
