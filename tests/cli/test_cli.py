@@ -70,7 +70,7 @@ def test_ls_names_everything_that_is_shipped(run):
         (["report", "/absent"], "/absent: no such folder"),
         (["data", "check", "/absent"], "/absent: no such folder"),
         (["data", "make", "thing", "/tmp/x"], "did you mean 'things'?"),
-        (["diagnose", "detection_errors", "/absent"], "/absent: no such folder"),
+        (["diagnose", "detection_errors", "/absent"], "/absent: no such file or folder"),
     ],
 )
 def test_bad_input_is_one_line_on_stderr_and_status_2(run, tmp_path, words, message):

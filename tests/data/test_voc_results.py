@@ -73,6 +73,13 @@ def test_a_malformed_line_is_named(line, words, folder):
         read_voc_results(folder(f"000005 0.5 1 1 9 9\n{line}\n"), TRUTH)
 
 
+def test_a_file_that_is_no_text(folder):
+    place = folder("000005 0.5 1 1 9 9\n")
+    (place / "comp4_det_test_light.txt").write_bytes(b"\xff\xfe0\x00")
+    with raises("comp4_det_test_light.txt: can't be read as text", "image score x1 y1 x2 y2"):
+        read_voc_results(place, TRUTH)
+
+
 def test_files_that_are_not_those_of_the_classes(folder, tmp_path):
     with raises("holds no VOC results", "comp*_det_*.txt"):
         read_voc_results(tmp_path, TRUTH)

@@ -115,8 +115,28 @@ def test_what_has_no_interval_is_neither_shown_nor_counted():
 
 
 def test_few_seeds_are_named():
-    assert few_seeds({"a": [1, 2, 3], "b": [1, 2, 3]}) == ""
-    assert "Fewer than three seeds of b:" in few_seeds({"a": [1, 2, 3], "b": [1]})
+    runs = {
+        arm: [Run(arm, seed) for seed in seeds]
+        for arm, seeds in {"a": (1, 2, 3), "b": (1, 2, 3), "c": (1,), "d": (1, 2, 4)}.items()
+    }
+    assert few_seeds({arm: runs[arm] for arm in "ab"}, "a") == ""
+    assert "Fewer than three seeds of c:" in few_seeds({arm: runs[arm] for arm in "ac"}, "a")
+    # Three seeds each, but not the same: they can't be paired, so no interval is over seeds.
+    said = few_seeds({arm: runs[arm] for arm in "abd"}, "a")
+    assert "Fewer than three seeds that d and a have in common" in said and "seeds of" not in said
+
+
+@pytest.mark.parametrize(("seeds", "over"), [((0,), "none"), ((0, 1, 2), "seeds")])
+def test_one_image_says_nothing_of_others(seeds, over):
+    measure = Measure("share", "share", 1)
+    for arm, value in (("a", 1.0), ("b", 3.0)):
+        for seed in seeds:
+            measure.add((arm, seed, "x"), np.full(401, value + 0.1 * seed))
+    (one,) = differences([measure], "a")
+    assert one.metric.value == pytest.approx(2.0)
+    assert one.metric.interval.split(" ")[0] == over
+    if over == "none":
+        assert not one.shown and one.metric.low is None
 
 
 def test_tables_have_the_points_and_the_spread_of_seeds():

@@ -194,6 +194,7 @@ class TestBadInput:
                 cli.main()
             captured = capsys.readouterr()
             assert end.value.code == 2 and captured.out == ""
+            assert not list((tmp_path / "runs").glob("work/*"))
             return captured.err
 
         return refuse
@@ -266,6 +267,23 @@ class TestBadInput:
         (tmp_path / "strange.txt").write_text("hello")
         message = refused(f"mine={tmp_path / 'strange.txt'}", data=roots["voc"])
         assert "is no file of predictions" in message
+
+    def test_what_is_no_run_is_not_advised_to_be_removed(self, refused, roots, tmp_path):
+        (tmp_path / "results").mkdir()
+        (tmp_path / "results" / "cat.csv").write_text("1,2")
+        message = refused(f"mine={tmp_path / 'results'}", data=roots["voc"])
+        assert "is neither a run nor predictions" in message and "comp*_det_*.txt" in message
+        assert "remove" not in message
+        assert "no such file or folder" in refused(f"mine={tmp_path / 'absent.json'}")
+
+    def test_a_variant_that_no_setting_makes(self, refused, roots, tmp_path):
+        objects = truth(roots, "voc")
+        folder = write_voc(tmp_path / "results", detections(objects), objects)
+        words = f"a={folder}", f"a:length_0.5={folder}"
+        message = refused(*words, data=roots["voc"])
+        assert "no variant 'length_0.5' of a" in message and "none, with the settings" in message
+        message = refused(*words, "--set", "lengths=[0.25]", data=roots["voc"])
+        assert "expected one of length_0.25" in message
 
     def test_masks_that_nobody_has(self, refused, roots, tmp_path):
         objects = truth(roots, "voc")

@@ -56,6 +56,13 @@ def test_no_shares_where_no_gain_is_shown(tmp_path):
     assert "% of the gain" not in finding.answer
 
 
+def test_a_loss_is_no_gain_to_have_a_share_of(tmp_path):
+    rates = planted.rates(planted.falls) | {("random_init", ""): 0.95}
+    finding = found(class_runs(rates), tmp_path)
+    assert {row["% of the gain"] for row in losses(finding)} == {None}
+    assert "% of the gain" not in finding.answer
+
+
 def test_below_three_seeds_it_says_so(tmp_path):
     finding = found(class_runs(planted.rates(planted.falls), seeds=(0, 1)), tmp_path)
     assert "With 2 seeds there is no interval over seeds" in finding.caveat

@@ -62,6 +62,15 @@ def test_too_few_seeds_and_no_images_leave_nothing_to_make_an_interval_of(num_se
     assert mean_over_seeds(np.array([1.0, 2.0, 3.0]), None).over == "seeds"
 
 
+def test_draws_of_a_single_image_are_none():
+    draws = np.full((3, 50), 7.0)
+    one = mean_over_seeds(np.array([7.0]), draws[:1], num_sampled=1, sampled="episodes")
+    assert one.over == "none (fewer than three seeds, fewer than two episodes)"
+    assert one.low is None and one.p_value is None and not one.excludes_zero
+    assert mean_over_seeds(np.array([7.0]), draws[:1], num_sampled=2).low == 7.0
+    assert mean_over_seeds(np.array([1.0, 2.0, 3.0]), draws, num_sampled=1).over == "seeds"
+
+
 def test_what_is_undefined_has_no_interval():
     found = mean_over_seeds(np.array([np.nan]), np.ones((1, 5)))
     assert math.isnan(found.value) and found.low is None and found.over == "none (undefined)"

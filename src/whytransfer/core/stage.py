@@ -187,7 +187,11 @@ def _materialise(store: Store, step: Step, compute: Compute, device: str) -> Art
             record = describe(step, metrics, time.monotonic() - started, device)
             write_text(folder / RECORD, record.model_dump_json(indent=1))
 
-        artifact = store.write(step.stage, step.name, step.fingerprint, fill)
+        try:
+            artifact = store.write(step.stage, step.name, step.fingerprint, fill)
+        except BaseException:
+            store.drop_empty_work(step.fingerprint)
+            raise
         store.drop_work(step.fingerprint)
         return artifact
 

@@ -84,6 +84,11 @@ class Artifact:
                 )  # fmt: skip
 
 
+def is_artifact(path: Path) -> bool:
+    """Says whether a path is the folder of an artifact, whole or not."""
+    return (path / MANIFEST).is_file()
+
+
 def open_artifact(path: Path) -> Artifact:
     """Opens and verifies an artifact folder wherever it lies.
 
@@ -189,6 +194,11 @@ class Store:
     def drop_work(self, fingerprint: str) -> None:
         """Removes a node's scratch folder once its artifact is there."""
         shutil.rmtree(self.work_path(fingerprint), ignore_errors=True)
+
+    def drop_empty_work(self, fingerprint: str) -> None:
+        """Removes the scratch folder of a node that ended before it had anything to keep."""
+        with contextlib.suppress(OSError):
+            self.work_path(fingerprint).rmdir()
 
     def failure(self, fingerprint: str) -> Path:
         """Returns where the log of a crashed node lies."""

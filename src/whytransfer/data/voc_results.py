@@ -40,8 +40,7 @@ def read_voc_results(folder: Path, truth: Truth) -> Detections:
     images = _numbers(truth.images)
     found: list[tuple[int, int, list[float]]] = []
     for label, name in enumerate(truth.classes):
-        text = files[name].read_text(encoding="utf-8")
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(_lines(files[name]), start=1):
             if words := line.split():
                 image, values = _read(words, images, f"{files[name]}, line {number}")
                 found.append((image, label, values))
@@ -52,6 +51,13 @@ def read_voc_results(folder: Path, truth: Truth) -> Detections:
         score=rows[:, 0],
         boxes_xyxy=rows[:, 1:] - np.array([1.0, 1.0, 0.0, 0.0]),
     )
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(file, f"can't be read as text ({error})", f"lines {_FORM}") from None
 
 
 def voc_result_files(folder: Path) -> list[Path]:

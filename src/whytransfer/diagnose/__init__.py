@@ -59,11 +59,10 @@ def run(
     if against is not None and not stage.reads_pretraining(analysis):
         raise InputError(where, "against is given", "none: it reads no pretraining data")
     seen = None if against is None else (open_reference(against, opened),)
-    named = {variant.name for variant in stage.variants_of(analysis, config)}
+    named = [variant.name for variant in stage.variants_of(analysis, config)]
     subjects = []
     for name, given in runs.items():
-        arm, _, variant = name.rpartition(":")
-        called = (arm, variant) if arm and variant in named else (name, "")
+        called = _called(name, runs, named, where)
         several = [given] if isinstance(given, str | Path | Artifact) else given
         subjects += [_subject(*called, run, number, seen) for number, run in enumerate(several)]
     if seen and not subjects:
@@ -72,19 +71,42 @@ def run(
     return stage.run(analysis, subjects, dataset, config, store=opened)
 
 
+def _called(
+    name: str, runs: Mapping[str, object], variants: Sequence[str], where: str
+) -> tuple[str, str]:
+    """Returns the arm and the variant that a name says; most have no variant."""
+    from whytransfer.core.errors import InputError, nearest
+
+    arm, _, variant = name.rpartition(":")
+    if arm and variant in variants:
+        return arm, variant
+    if arm in runs:
+        raise InputError(
+            f"{where}, run {name}", f"no variant {variant!r} of {arm}",
+            f"one of {', '.join(variants)}" if variants else "none, with the settings given",
+            nearest(variant, variants) or "correct the name, or the settings that make variants",
+        )  # fmt: skip
+    return name, ""
+
+
 def _subject(
     arm: str, variant: str, found: Run, number: int, against: tuple[Dataset, ...] | None
 ) -> Subject:
     """What was given, by its seed; what is from elsewhere is numbered in the order given."""
     from pathlib import Path
 
-    from whytransfer.core.store import open_artifact
-    from whytransfer.diagnose.foreign_detections import is_foreign
+    from whytransfer.core.errors import InputError
+    from whytransfer.core.store import is_artifact, open_artifact
+    from whytransfer.diagnose.foreign_detections import FORMS, is_foreign
     from whytransfer.diagnose.subjects import Subject
 
     if isinstance(found, str | Path):
         path = Path(found)
         if is_foreign(path):
             return Subject(arm, number, path, variant, against)
+        if not is_artifact(path):
+            what = "is neither a run nor predictions" if path.exists() else "no such file or folder"
+            expected = f"the folder of a finished run, a checkpoint, {FORMS}"
+            raise InputError(path, what, expected, "check the path")
         found = open_artifact(path)
     return Subject(arm, found.record.seed or 0, found, variant, against)

@@ -187,7 +187,7 @@ def estimates(measure: Measure) -> list[Metric]:
         seeds = measure.seeds(arm)
         for level in measure.levels:
             drawn = measure.drawn(arm, seeds, level)
-            certain = mean_over_seeds(measure.points(arm, seeds, level), drawn, measure.sampling)
+            certain = _mean(measure, measure.points(arm, seeds, level), drawn)
             found.append(metric_of(measure, f"{measure.name}.{level}[{arm}]", certain))
     return found
 
@@ -224,13 +224,17 @@ def _difference(measure: Measure, arm: str, reference: str, level: str) -> Certa
     if both := paired_seeds(own, others):
         points = measure.points(arm, both, level) - measure.points(reference, both, level)
         drawn = _minus(measure.drawn(arm, both, level), measure.drawn(reference, both, level))
-        return mean_over_seeds(points, drawn, measure.sampling)
+        return _mean(measure, points, drawn)
     means = measure.points(arm, own, level).mean() - measure.points(reference, others, level).mean()
     first, second = measure.drawn(arm, own, level), measure.drawn(reference, others, level)
     drawn = None
     if first is not None and second is not None:
         drawn = (first.mean(axis=0) - second.mean(axis=0))[None]
-    return mean_over_seeds(np.array([means]), drawn, measure.sampling)
+    return _mean(measure, np.array([means]), drawn)
+
+
+def _mean(measure: Measure, points: Floats, drawn: Floats | None) -> Certainty:
+    return mean_over_seeds(points, drawn, measure.sampling, num_sampled=measure.n)
 
 
 def _minus(first: Floats | None, second: Floats | None) -> Floats | None:
@@ -261,16 +265,32 @@ def number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def few_seeds(runs: Mapping[str, Sequence[object]]) -> str:
-    """Says what intervals speak of where arms have too few seeds for more; else nothing."""
-    few = [arm for arm, own in runs.items() if len(own) < FEWEST_SEEDS]
-    if not few:
-        return ""
-    return (
-        f" Fewer than three seeds of {', '.join(few)}: the points are shown, there is no interval"
-        " over seeds, and what intervals there are speak of these fixed networks alone, not of"
-        " another training run."
-    )
+def few_seeds(runs: Mapping[str, Sequence[_Run]], reference: str) -> str:
+    """Says what intervals speak of where arms have too few seeds for more; else nothing.
+
+    An arm that shares fewer than three seeds with the reference can't be paired with it over seeds,
+    however many it has.
+    """
+    seeds = {arm: [run.seed for run in own] for arm, own in runs.items()}
+    few = [arm for arm, own in seeds.items() if len(own) < FEWEST_SEEDS]
+    apart = [
+        arm
+        for arm, own in seeds.items()
+        if not {arm, reference} & {*few} and not paired_seeds(own, seeds[reference])
+    ]
+    said = ""
+    if few:
+        said += (
+            f" Fewer than three seeds of {', '.join(few)}: the points are shown, there is no"
+            " interval over seeds, and what intervals there are speak of these fixed networks"
+            " alone, not of another training run."
+        )
+    if apart:
+        said += (
+            f" Fewer than three seeds that {', '.join(apart)} and {reference} have in common:"
+            " their differences are of these fixed networks, not of other training runs."
+        )
+    return said
 
 
 def said(metric: Metric, style: str = ".2f") -> str:

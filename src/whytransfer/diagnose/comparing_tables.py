@@ -70,7 +70,9 @@ def _seed_rows(measures: Sequence[Measure], arm: str) -> Iterator[Row]:
 def _points(measure: Measure) -> Iterator[Row]:
     for (arm, seed, level), value in measure.values.items():
         drawn = measure.drawn(arm, (seed,), level)
-        one = mean_over_seeds(measure.points(arm, (seed,), level), drawn, measure.sampling)
+        one = mean_over_seeds(
+            measure.points(arm, (seed,), level), drawn, measure.sampling, num_sampled=measure.n
+        )
         row: Row = {"arm": arm, "level": level, "value": number(value), "seed": seed}
         if one.low is not None and one.high is not None:
             row |= {"low": one.low, "high": one.high}

@@ -90,7 +90,8 @@ class Scores:
         keys = [[Key(arm, seed, part) for _, arm, part in terms] for seed in common]
         points = np.array([signs @ [self.values[key] for key in own] for own in keys])
         draws = np.stack([signs @ np.stack([self.draws[key] for key in own]) for own in keys])
-        return Contrast(label, tuple(common), points, mean_over_seeds(points, draws))
+        certainty = mean_over_seeds(points, draws, num_sampled=self.num_images)
+        return Contrast(label, tuple(common), points, certainty)
 
 
 @dataclass(frozen=True)

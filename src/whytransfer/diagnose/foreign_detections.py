@@ -18,7 +18,8 @@ from whytransfer.data.predictions import read_detections, truth_of
 from whytransfer.data.voc_results import read_voc_results, voc_result_files
 from whytransfer.ops.detections import Detections, Truth
 
-_FORMS = "COCO results (.json), a folder of comp*_det_*.txt, or a predictions.json"
+FORMS = "COCO results (.json), a folder of comp*_det_*.txt, or a predictions.json"
+"""What predictions that others made look like."""
 
 
 def is_foreign(path: Path) -> bool:
@@ -86,5 +87,5 @@ def _is_list(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
     if not head.startswith((b"[", b"{")):
-        raise InputError(path, "is no file of predictions", _FORMS, "give another file")
+        raise InputError(path, "is no file of predictions", FORMS, "give another file")
     return head.startswith(b"[")

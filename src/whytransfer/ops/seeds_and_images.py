@@ -83,6 +83,7 @@ def mean_over_seeds(
     sampling: Sampling = "bootstrap",
     level: float = 0.95,
     sampled: str = "images",
+    num_sampled: int | None = None,
 ) -> Certainty:
     """Returns the mean of a number over the seeds, or of a paired difference, with an interval.
 
@@ -105,18 +106,23 @@ def mean_over_seeds(
         sampling: How the draws were made.
         level: Of the interval, in (0, 1).
         sampled: What stands in the place of images, for ``over``.
+        num_sampled: How many of them there are. One alone says nothing of others, whatever its
+            draws: then the interval is over seeds, or there is none. ``None`` is many.
 
     Source: Efron & Tibshirani 1993, chapters 8 and 13; Satterthwaite 1946.
     """
     value = math.fsum(points) / len(points)
     spread = seed_spread(points.tolist(), level)
+    lacking = "fewer than three seeds"
+    if draws is not None and num_sampled is not None and num_sampled < 2:
+        draws, lacking = None, f"{lacking}, fewer than two {sampled}"
     over_images = None if draws is None else draws.mean(axis=0)
     by_images = 0.0 if over_images is None else images_variance(over_images, sampling)
     if math.isnan(value) or math.isnan(by_images):
         return Certainty(value, None, None, None, None, "none (undefined)")
     if spread.interval is None or spread.deviation is None:
         if over_images is None:
-            return Certainty(value, None, None, None, None, "none (fewer than three seeds)")
+            return Certainty(value, None, None, None, None, f"none ({lacking})")
         over = f"{sampled} (these fixed models)"
         if sampling == "bootstrap":
             low, high = percentile_interval(over_images, level)

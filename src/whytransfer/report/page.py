@@ -80,13 +80,15 @@ def write(result: StudyResult, path: Path) -> Path:
 def render(result: StudyResult) -> str:
     """Returns the page as text; the same result gives the same text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.globals["role_class"] = role_class
+    # A long name breaks behind an underscore, not within a word.
+    environment.filters["breakable"] = lambda name: escape(name).replace("_", Markup("_<wbr>"))
     tasks = [_task_view(task, result, i) for i, task in enumerate(result.tasks, start=1)]
     context: dict[str, Any] = {
         "result": result,

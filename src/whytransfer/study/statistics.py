@@ -58,7 +58,10 @@ def compare(scores: Scores, arm: str, reference: str) -> Comparison:
     seeds = scores.seeds(arm, reference)
     points = [scores.values[arm, seed] - scores.values[reference, seed] for seed in seeds]
     per_seed = np.stack([scores.draws[arm, s] - scores.draws[reference, s] for s in seeds])
-    found = mean_over_seeds(np.array(points), per_seed, level=LEVEL, sampled=scores.sampled)
+    found = mean_over_seeds(
+        np.array(points), per_seed, level=LEVEL, sampled=scores.sampled,
+        num_sampled=scores.num_images,
+    )  # fmt: skip
     spread = seed_spread(points)
     smallest = None if found.error is None else smallest_detectable(found.error, LEVEL)
     return Comparison(

@@ -99,6 +99,9 @@ def _percent(name: str, value: float, drawn: NDArray[np.float64], of: Measure) -
     count, sampled = of.num_images, of.sampled
     if math.isnan(value):
         return Metric(name=name, value=None, unit="%", n=count, interval="none: undefined")
+    if count < 2:
+        none = f"none: fewer than two {sampled}"
+        return Metric(name=name, value=value, unit="%", n=count, interval=none)
     low, high = percentile_interval(drawn)
     return Metric(name=name, value=value, unit="%", n=count, low=low, high=high, interval=sampled)
 

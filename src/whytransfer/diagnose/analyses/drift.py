@@ -136,7 +136,7 @@ def answer(
                     measures, key, (gram(first[level]), gram(second[level])), kept, config
                 )
             _add_weights(measures, run, before, after, read_levels[0])
-    return _finding(measures, reference, few_seeds(arms), look, config)
+    return _finding(measures, reference, few_seeds(arms, reference), look, config)
 
 
 def _blank(n: int, config: Config) -> _Measures:

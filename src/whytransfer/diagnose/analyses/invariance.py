@@ -131,7 +131,7 @@ def answer(
         chance=_chance(labels),
         poses=_WARPED if drawn is None else _EXACT,
     )
-    return _finding(list(measures.values()), reference, caveat + few_seeds(arms))
+    return _finding(list(measures.values()), reference, caveat + few_seeds(arms, reference))
 
 
 def _labels(source: Source) -> similarity.Labels:

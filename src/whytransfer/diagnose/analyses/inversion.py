@@ -185,7 +185,7 @@ def answer(
     for chunk in chunks(runs, config.levels, views, recipe, work):
         scores.add(chunk, views, eyes)
         album.add(chunk)
-    found = _finding(scores, reference, few_seeds(arms), config)
+    found = _finding(scores, reference, few_seeds(arms, reference), config)
     pictures = [
         picture
         for level in config.levels

@@ -143,7 +143,9 @@ def answer(
         crop_px=task.view.crop_px,
         kind=_EXACT if task.test.exact else _BOXES,
     )
-    return _finding(list(measures.values()), reference, caveat + few_seeds(arms), penalties)
+    return _finding(
+        list(measures.values()), reference, caveat + few_seeds(arms, reference), penalties
+    )
 
 
 def _task(data: Dataset | None, config: Config) -> _Task:

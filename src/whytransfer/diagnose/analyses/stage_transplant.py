@@ -5,7 +5,7 @@ again, and the reverse, each in two ways (``standard`` and ``matched``, see the 
 ``transplant``); every such backbone is then fine-tuned as the arm itself was. What a run loses to
 the arm is what the stages that it lacks were worth with the others there. The losses of all arms
 are one family, corrected by Holm's method. What it keeps over the reference is shown beside it, as
-a share of the arm's gain only where that gain's own interval holds no 0.
+a share of the arm's gain only where there is one: its own interval lies above 0.
 
 Source: Zhao et al. 2021, section 3 (it is low- and mid-level features that transfer), asked by
 intervention; Raghu et al. 2019, "Transfusion", section 5 (weight transfusion).
@@ -207,7 +207,9 @@ def _effects(
             f"{arm} {cut.name} - {reference}", Term(1, arm, cut.name), Term(-1, reference)
         )
         gain = gains[arm]
-        share = 100.0 * kept.value / gain.value if gain.excludes_zero else None
+        lowest = gain.certainty.low
+        gained = lowest is not None and lowest > 0
+        share = 100.0 * kept.value / gain.value if gained else None
         effects.append(_Effect(arm, cut, loss, kept, share))
     return effects
 
