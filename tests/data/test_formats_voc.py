@@ -352,7 +352,9 @@ class TestCheck:
         report = voc.check(Config(**voc.recognise(root)))
         (problem,) = report.problems
         assert problem.found == "is 512×512 px"
-        assert report.notes == ("no test set (test: []); image sets found: 2007_trainval",)
+        (note,) = report.notes
+        assert note.startswith("no test set (test: []); image sets found: 2007_trainval; name one")
+        assert note.endswith("unpack VOCtest_06-Nov-2007.tar over the folder, which has VOC 2007's")
 
     def test_splits_that_share_images(self, layout):
         root = layout("voc")

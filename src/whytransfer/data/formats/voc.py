@@ -141,7 +141,10 @@ def _notes(config: Config) -> tuple[str, ...]:
         return ()
     lists = config.root.glob("**/ImageSets/Main/*.txt")
     known = sorted(f"{file.parents[2].name.removeprefix('VOC')}_{file.stem}" for file in lists)
-    return (f"no test set (test: []); image sets found: {', '.join(known)}",)
+    todo = "name one with test:"
+    if "2007_trainval" in known:
+        todo += ", or unpack VOCtest_06-Nov-2007.tar over the folder, which has VOC 2007's"
+    return (f"no test set (test: []); image sets found: {', '.join(known)}; {todo}",)
 
 
 def recognise(path: Path) -> dict[str, Any] | None:
