@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ops.detection_scenes import detections_of, take, truth_of
+from tests.ops.detection_scenes import choose_images, detections_of, take, truth_of
 from tests.ops.planted_scenes import (
     OTHER_LABEL,
     SIMILAR,
@@ -27,6 +27,7 @@ from whytransfer.ops.hoiem import (
     TYPES,
     VOC_GROUPS,
     VOC_SIMILAR,
+    ap_by_size,
     counted_rows,
     hoiem_types,
     impact,
@@ -178,6 +179,65 @@ class TestAgainstTheOracle:
                 for repair, value in expected.items():
                     assert after[repair][c] == pytest.approx(100 * value), repair
 
+    def test_ap_by_size(self):
+        known = 0
+        for seed in range(20):
+            found, truth = dense_scene(seed, num_objects=24)
+            dets, objs = plain_rows(found, truth, oracle.Det, oracle.Obj, ["difficult"])
+            band = np.arange(len(truth)) * 7 % 3
+            types = hoiem_types(found, truth)
+            after = ap_by_size(types, found, truth, band, 3)
+            for wanted, c in itertools.product(range(3), range(len(truth.classes))):
+                norm = 0.15 * len(truth.images)
+                expected = oracle.ap_of_size(dets, objs, c, band, wanted, norm)
+                if expected is None:
+                    assert np.isnan(after[wanted, c])
+                    continue
+                assert after[wanted, c] == pytest.approx(100 * expected)
+                known += expected > 0
+        assert known > 100
+
+
+class TestWeights:
+    """An image counts as often as its weight says, as if it stood there as often."""
+
+    def draws(self, seed, num_images):
+        return np.random.default_rng(seed).integers(0, 4, (3, num_images)).astype(float)
+
+    @pytest.mark.parametrize("normalised", [False, True])
+    def test_of_impact(self, normalised):
+        similar = (("a", "b"), ("b", "c", "d"))
+        for seed in range(6):
+            found, truth = dense_scene(seed, ties=False)
+            types, weights = hoiem_types(found, truth, similar), self.draws(seed, len(truth.images))
+            drawn = impact(types, found, truth, weights=weights, normalised=normalised)
+            for draw, counts in enumerate(weights.astype(int)):
+                again = choose_images(found, truth, np.repeat(np.arange(len(counts)), counts))
+                plain = impact(hoiem_types(*again, similar), *again, normalised=normalised)
+                for repair, value in plain.items():
+                    assert drawn[repair][draw] == pytest.approx(value, nan_ok=True), repair
+
+    def test_of_ap_by_size(self):
+        for seed in range(6):
+            found, truth = dense_scene(seed, ties=False)
+            # Sizes keep their band in a draw, so it is written into what a repetition copies.
+            truth = replace(truth, area=np.arange(len(truth)) % 2.0)
+            types, weights = hoiem_types(found, truth), self.draws(seed, len(truth.images))
+            drawn = ap_by_size(types, found, truth, truth.area.astype(int), 2, weights)
+            for draw, counts in enumerate(weights.astype(int)):
+                again = choose_images(found, truth, np.repeat(np.arange(len(counts)), counts))
+                band = again[1].area.astype(int)
+                plain = ap_by_size(hoiem_types(*again), *again, band, 2)
+                assert drawn[draw] == pytest.approx(plain, nan_ok=True)
+
+    def test_one_each_is_the_plain_value(self):
+        found, truth = dense_scene(5)
+        types = hoiem_types(found, truth, (("a", "b"),))
+        plain = impact(types, found, truth)
+        drawn = impact(types, found, truth, weights=np.ones((2, len(truth.images))))
+        for repair, value in plain.items():
+            assert np.array_equal(drawn[repair], np.stack([value, value]), equal_nan=True)
+
 
 class TestCounting:
     def test_the_prefixes(self):
@@ -222,6 +282,24 @@ def test_normalised_precision_by_hand():
     assert impact(types, found, truth)["background"][0] == pytest.approx(100)
 
 
+def test_ap_by_size_by_hand():
+    # Three images: Nnorm = .45. In score order: a small one, a false one, a large one.
+    large, far = (20, 20, 60, 60), (80, 80, 90, 90)
+    truth = truth_of((0, 0, SQUARE), (1, 0, large), (2, 0, large), num_images=3)
+    found = detections_of((0, 0, 0.9, SQUARE), (2, 0, 0.8, far), (1, 0, 0.7, large))
+    types = hoiem_types(found, truth)
+    assert types.claimed.tolist() == [0, -1, 1]
+    small, others = ap_by_size(types, found, truth, np.array([0, 1, 1]), 2)[:, 0]
+    assert small == pytest.approx(100)
+    # One of two is found, scaled by .45 / 2, behind one false; the small one before it is left out.
+    assert others == pytest.approx(100 / 2 * 0.225 / 1.225)
+    weights = np.array([[1.0, 3.0, 1.0], [0.0, 1.0, 1.0]])
+    drawn = ap_by_size(types, found, truth, np.array([0, 1, 1]), 2, weights)[:, :, 0]
+    assert drawn[0] == pytest.approx([100, 100 * 3 / 4 * (3 * 0.75 / 4) / (3 * 0.75 / 4 + 1)])
+    assert np.isnan(drawn[1, 0])
+    assert drawn[1, 1] == pytest.approx(100 / 2 * 0.15 / 1.15)
+
+
 TRUTH = planted_truth()
 GOOD = perfect(TRUTH)
 CAUSES = {
@@ -253,7 +331,7 @@ def test_the_order_of_rows_does_not_matter_where_scores_differ(seed):
     order = np.argsort(found.boxes_xyxy.sum(axis=1) * 7 % 5, kind="stable")
     original = hoiem_types(found, truth, (("a", "b"),))
     reordered = hoiem_types(take(found, order), truth, (("a", "b"),))
-    for name in ("counted", "impact", "match", "loose_match"):
+    for name in ("counted", "impact", "match", "claimed", "loose_match"):
         assert (getattr(original, name)[order] == getattr(reordered, name)).all()
 
 

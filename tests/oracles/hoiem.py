@@ -160,3 +160,36 @@ def impact(dets, objs, classes, sets, own, norm=None):
         "similar": without("similar"),
         "background": without("background"),
     }
+
+
+def size_labels(areas):
+    """The band 0-4 of each normal object of one class, as analyzeTrueDetections has it.
+
+    With fewer than five objects the original stops at index 0; here nothing is extra small then.
+    """
+    rising = sorted(areas)
+    places = [int(share * len(areas) + 0.5) for share in (1 / 10, 3 / 10, 7 / 10, 9 / 10)]
+    limits = [rising[place - 1] if place else 0.0 for place in places]
+    return [sum(area > limit for limit in limits) for area in areas]
+
+
+def ap_of_size(dets, objs, own, band, wanted, norm):
+    """AP of one class for the objects of one band; ``band`` is that of every object."""
+    order = [d for d in by_score(dets) if dets[d].label == own]
+    claimed, labels = set(), []
+    for d in order:
+        best, best_overlap = None, 0.5
+        for g, obj in enumerate(objs):
+            if obj.image == dets[d].image and obj.label == own and g not in claimed:
+                o = overlap(dets[d].box, obj.box)
+                if o > best_overlap or (o == best_overlap and best is None):
+                    best, best_overlap = g, o
+        if best is None:
+            labels.append(-1)
+            continue
+        claimed.add(best)
+        labels.append(0 if objs[best].difficult or band[best] != wanted else 1)
+    positives = sum(
+        o.label == own and not o.difficult and b == wanted for o, b in zip(objs, band, strict=True)
+    )
+    return average_precision(labels, positives, norm) if positives else None

@@ -9,13 +9,13 @@ other confusion for background.
 Overlap is plain IoU of continuous boxes. That is what the original's "+1 pixel" computes on the
 1-based inclusive corners of a VOC file: (x₂ - x₁ + 1) is the width either way.
 
-Source: Hoiem, Chodpathumwan, Dai 2012, "Diagnosing Error in Object Detectors", sections 2-3, and
-the code released with it (analyzeFalsePositives, matchDetectionsWithGroundTruth,
-averagePrecisionNormalized).
+Source: Hoiem, Chodpathumwan, Dai 2012, "Diagnosing Error in Object Detectors", sections 2-4, and
+the code released with it (analyzeFalsePositives, analyzeTrueDetections,
+matchDetectionsWithGroundTruth).
 Differs: detections of equal score keep the order (image, row). A class with fewer detections than
-a counting rule asks for is counted whole (the original stops with an error). AP is in percent, and
-0 for a class without a correct detection (the original: undefined). A crowd region, which VOC does
-not have, is treated as a difficult object.
+a counting rule asks for is counted whole (the original stops with an error). A crowd region, which
+VOC does not have, is treated as a difficult object. By size, all detections are read; the original
+first drops those from where normalised precision stays below 0.01.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from whytransfer.ops.detections import Detections, Truth
 from whytransfer.ops.matching import Pairs, claim_in_turn, overlaps, rank_within
+from whytransfer.ops.normalised_precision import normalised_ap
 
 TYPES = ("correct", "localisation", "similar", "other", "background")
 """The types in the order in which they are tested; a type code indexes them."""
@@ -49,6 +50,9 @@ VOC_GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """The groups of classes that the original's charts sum over."""
 
+REPAIRS = ("localisation", "localisation_fixed", "similar", "background")
+"""What :func:`impact` repairs, beside ``all``, where nothing is."""
+
 Rule = Literal["top_npos", "npos_false", "first_100_false"]
 """Which detections of a class are counted, best first; Npos is its number of normal objects.
 
@@ -57,7 +61,6 @@ that holds Npos false ones. ``first_100_false``: the prefix that holds 100 false
 """
 
 _STRONG_IOU, _WEAK_IOU = 0.5, 0.1
-_NORM_PER_IMAGE = 0.15
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class HoiemTypes:
         impact: (D,) type code for :func:`impact`; never ``OTHER``.
         confused_with: (D,) class that a similar or other confusion overlaps most; else -1.
         match: (D,) at IoU .5: 1 on a normal object, 0 on a difficult one, -1 false.
+        claimed: (D,) row of the object that it is matched with at IoU .5; else -1.
         loose_match: (D,) the same at IoU .1, where a duplicate is 0 as well.
     """
 
@@ -76,6 +80,7 @@ class HoiemTypes:
     impact: NDArray[np.int8]
     confused_with: NDArray[np.int64]
     match: NDArray[np.int8]
+    claimed: NDArray[np.int64]
     loose_match: NDArray[np.int8]
 
 
@@ -131,7 +136,9 @@ def hoiem_types(
     impact_kinds = kinds.copy()
     hits_similar = table[detections.label[confused.detection], confused.label]
     impact_kinds[confused.detection[hits_similar]] = SIMILAR
-    return HoiemTypes(counted, impact_kinds, confused_with, match, loose_match)
+    claimed = np.full(len(detections), -1, dtype=np.int64)
+    claimed[strong.detection] = strong.truth
+    return HoiemTypes(counted, impact_kinds, confused_with, match, claimed, loose_match)
 
 
 def counted_rows(
@@ -177,15 +184,21 @@ def type_counts(
 
 
 def impact(
-    types: HoiemTypes, detections: Detections, truth: Truth, *, normalised: bool = True
+    types: HoiemTypes,
+    detections: Detections,
+    truth: Truth,
+    *,
+    weights: NDArray[np.float64] | None = None,
+    normalised: bool = True,
 ) -> dict[str, NDArray[np.float64]]:
-    """Says what each type costs: AP of every class (C,) in percent after each repair.
+    """Says what each type costs: AP of every class in percent after each repair, (C,) or (B, C).
 
     ``all`` is the AP as it is; ``localisation``, ``similar`` and ``background`` are the AP without
     the false detections of that type; ``localisation_fixed`` the AP with badly localised ones made
     correct and duplicates dropped. NaN for a class without a normal object.
 
     Args:
+        weights: (B, I) how often each image counts in each draw.
         normalised: Scale the correct ones to 0.15 objects per image before taking precision, so
             that rare and frequent classes compare; recall stays as it is.
     """
@@ -198,16 +211,38 @@ def impact(
         "similar": np.where(types.impact == SIMILAR, left_out, match),
         "background": np.where(types.impact == BACKGROUND, left_out, match),
     }
-    order = _score_order(detections)
-    num_positives = _num_positives(truth)
-    norm = _NORM_PER_IMAGE * len(truth.images)
-    result = {name: np.full(len(truth.classes), np.nan) for name in labels}
-    for label in np.flatnonzero(num_positives):
-        rows = order[detections.label[order] == label]
-        scale = norm / num_positives[label] if normalised else 1.0
-        for name, values in labels.items():
-            result[name][label] = _interpolated_ap(values[rows], int(num_positives[label]), scale)
-    return result
+    objects = _objects(truth, _normal(truth))
+    positives = np.broadcast_to(objects, (len(labels), *objects.shape))
+    table = np.stack(list(labels.values()))
+    after = normalised_ap(detections, table, positives, weights, normalised=normalised)
+    return dict(zip(labels, np.moveaxis(after, -2, 0), strict=True))
+
+
+def ap_by_size(
+    types: HoiemTypes,
+    detections: Detections,
+    truth: Truth,
+    band: NDArray[np.int64],
+    num_bands: int,
+    weights: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Says how well objects of each size are found: normalised AP in percent, (..., Z, C).
+
+    In each of the Z bands the correct detections of objects of other bands are left out, and all
+    false ones stay. So what is false costs every band, the smaller ones more as they have fewer
+    objects, which the normalisation evens out. NaN for a class without a normal object there.
+
+    Args:
+        band: (G,) of each object, in [0, Z).
+        num_bands: Z.
+        weights: (B, I) how often each image counts in each draw.
+    """
+    own = np.append(band, -1)[types.claimed]
+    elsewhere = (types.match == 1) & (own != np.arange(num_bands)[:, None])
+    labels = np.where(elsewhere, np.int8(0), types.match)
+    normal = _normal(truth)
+    positives = np.stack([_objects(truth, normal & (band == one)) for one in range(num_bands)])
+    return normalised_ap(detections, labels, positives, weights)
 
 
 @dataclass(frozen=True)
@@ -278,16 +313,16 @@ def _labels(reach: _Reach, truth: Truth, count: int, duplicate: int) -> NDArray[
     return labels
 
 
+def _normal(truth: Truth) -> NDArray[np.bool_]:
+    return ~(truth.difficult | truth.crowd)
+
+
 def _num_positives(truth: Truth) -> NDArray[np.int64]:
-    normal = ~(truth.difficult | truth.crowd)
-    return np.bincount(truth.label[normal], minlength=len(truth.classes))
+    return np.bincount(truth.label[_normal(truth)], minlength=len(truth.classes))
 
 
-def _interpolated_ap(labels: NDArray[np.int8], num_positives: int, scale: float) -> float:
-    """Fully interpolated AP in percent of labels in score order; ``scale`` weighs the true ones."""
-    true = np.cumsum(labels == 1) * scale
-    false = np.cumsum(labels == -1)
-    counted = true + false
-    precision = np.divide(true, counted, out=np.zeros_like(true), where=counted > 0)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(100.0 * envelope[labels == 1].sum() / num_positives)
+def _objects(truth: Truth, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The number of chosen objects of each image and class: (I, C)."""
+    shape = (len(truth.images), len(truth.classes))
+    cell = truth.image[chosen] * shape[1] + truth.label[chosen]
+    return np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
