@@ -17,6 +17,11 @@ from whytransfer.ops.seeds_and_images import Certainty, mean_over_seeds
 
 Floats = NDArray[np.float64]
 
+FEWEST_IMAGES = 2
+"""Below, every draw of the images is the same one, and would seem certain."""
+
+_FEW_IMAGES = "none (fewer than two images with objects)"
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -26,11 +31,13 @@ class Measured:
         seeds: (S,) of its runs.
         values: (S, K) at each seed; NaN where undefined.
         draws: (S, B, K) the same under each draw of the images, which all seeds share.
+        num_images: Images that hold what they are of.
     """
 
     seeds: tuple[int, ...]
     values: Floats
     draws: Floats
+    num_images: int = FEWEST_IMAGES
 
     @property
     def mean(self) -> Floats:
@@ -41,15 +48,26 @@ class Measured:
     def at(self, seeds: tuple[int, ...]) -> "Measured":
         """Returns those of some seeds, in that order."""
         place = [self.seeds.index(seed) for seed in seeds]
-        return Measured(seeds, self.values[place], self.draws[place])
+        return replace(self, seeds=seeds, values=self.values[place], draws=self.draws[place])
 
     def as_one(self) -> "Measured":
         """Returns the mean over the seeds, as one fixed model."""
-        return Measured((0,), self.mean[None], self.draws.mean(axis=0)[None])
+        values, draws = self.mean[None], self.draws.mean(axis=0)[None]
+        return replace(self, seeds=(0,), values=values, draws=draws)
+
+    def minus(self, other: "Measured") -> "Measured":
+        """Returns how much larger they are than another arm's at the same seeds."""
+        images = min(self.num_images, other.num_images)
+        return Measured(self.seeds, self.values - other.values, self.draws - other.draws, images)
 
 
 def estimates(own: Measured) -> list[Certainty]:
-    """Returns the mean over the seeds of each quantity of an arm."""
+    """Returns the mean over the seeds of each quantity of an arm.
+
+    There is no interval where fewer than two images hold something.
+    """
+    if own.num_images < FEWEST_IMAGES:
+        return [Certainty(float(one), None, None, None, None, _FEW_IMAGES) for one in own.mean]
     return [
         mean_over_seeds(points, draws)
         for points, draws in zip(own.values.T, np.moveaxis(own.draws, -1, 0), strict=True)
@@ -70,7 +88,7 @@ def differences(own: Measured, other: Measured, *, many: bool = False) -> list[C
         own, other = own.at(both), other.at(both)
     else:
         own, other = own.as_one(), other.as_one()
-    found = estimates(Measured(own.seeds, own.values - other.values, own.draws - other.draws))
+    found = estimates(own.minus(other))
     return [_of_normal(one) for one in found] if many and len(own.seeds) == 1 else found
 
 

@@ -1,12 +1,12 @@
 """The detection errors of one pretraining: each seed's, and how they move with the images.
 
-Letters: S seeds, B draws, K TIDE types, M of them main ones, C classes; Hoiem's types are always
-five.
+Letters: S seeds, B draws, K TIDE types, M of them main ones, C classes, Z sizes; Hoiem's types are
+always five.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,12 @@ from whytransfer.diagnose.analysis import DetectionRun
 from whytransfer.diagnose.error_estimates import Measured
 from whytransfer.ops.average_precision import By
 from whytransfer.ops.boxes import area_xyxy
+from whytransfer.ops.detections import Truth
 from whytransfer.ops.hoiem import (
+    REPAIRS,
     HoiemTypes,
     Rule,
+    ap_by_size,
     counted_rows,
     hoiem_types,
     impact,
@@ -37,6 +40,9 @@ from whytransfer.ops.tide import (
 Floats = NDArray[np.float64]
 
 RULES: tuple[Rule, ...] = get_args(Rule)
+
+Part = tuple[str, str]
+"""A part of the data: ``class``, ``group`` or ``size``, and its name."""
 
 
 @dataclass(frozen=True)
@@ -68,25 +74,33 @@ class ErrorProfile:
         seeds: (S,) of its runs.
         types: Hoiem's types of every detection, one entry per seed.
         ap: (S, C) AP at the foreground threshold.
+        ap_in_all: The mean of that over the classes.
         dap_per_class: (S, K, C) gain of fixing each TIDE type.
         dap: Of the mean over the classes, by TIDE type.
         parts: The same of the main types by part of the data: (``class``, name), (``group``, name)
             or (``size``, name); of a size, what fixing its errors alone gains in all classes.
         shares: Hoiem's types in percent of the counted detections.
+        share_parts: The same by class and group, named as in ``parts``.
         counts: (C, 5) Hoiem's types of the counted detections, summed over the seeds, by rule.
         impact: (C,) mean over the seeds of Hoiem's normalised AP, by repair.
+        costs: Of the mean over the classes: normalised AP, then what each of ``REPAIRS`` gains.
+        sizes: Normalised AP of the objects of each size, mean over the classes that have some.
     """
 
     arm: str
     seeds: tuple[int, ...]
     types: tuple[HoiemTypes, ...]
     ap: Floats
+    ap_in_all: Measured
     dap_per_class: Floats
     dap: Measured
-    parts: dict[tuple[str, str], Measured]
+    parts: dict[Part, Measured]
     shares: Measured
+    share_parts: dict[Part, Measured]
     counts: dict[Rule, Floats]
     impact: dict[str, Floats]
+    costs: Measured
+    sizes: dict[str, Measured]
 
     @property
     def mean_ap(self) -> float:
@@ -111,14 +125,18 @@ def error_profile(
         seeds=seeds,
         types=tuple(one.types for one in hoiem),
         ap=np.stack([one.plain.before for one in tide]),
+        ap_in_all=_measured(seeds, [one.ap for one in tide]),
         dap_per_class=np.stack([one.plain.per_class() for one in tide]),
         dap=_measured(seeds, [one.dap for one in tide]),
-        parts={part: _measured(seeds, [one.parts[part] for one in tide]) for part in tide[0].parts},
+        parts=_by_part(seeds, [one.parts for one in tide]),
         shares=_measured(seeds, [one.shares for one in hoiem]),
+        share_parts=_by_part(seeds, [one.share_parts for one in hoiem]),
         counts={rule: np.sum([one.counts[rule] for one in hoiem], axis=0) for rule in RULES},
         impact={
             name: np.mean([one.impact[name] for one in hoiem], axis=0) for name in hoiem[0].impact
         },
+        costs=_measured(seeds, [one.costs for one in hoiem]),
+        sizes=_by_part(seeds, [one.sizes for one in hoiem]),
     )
 
 
@@ -135,27 +153,63 @@ def shares_of(counts: Floats) -> Floats:
     return shares
 
 
-_Pair = tuple[Floats, Floats]
-"""Quantities plain, and under each draw."""
+@dataclass(frozen=True)
+class _Drawn:
+    """Quantities of one run: (K,) plain, (B, K) under each draw, and images that hold something."""
+
+    plain: Floats
+    drawn: Floats
+    num_images: int
 
 
 @dataclass(frozen=True)
 class _Tide:
     plain: TideGains
-    dap: _Pair
-    parts: dict[tuple[str, str], _Pair]
+    ap: _Drawn
+    dap: _Drawn
+    parts: dict[Part, _Drawn]
 
 
 @dataclass(frozen=True)
 class _Hoiem:
     types: HoiemTypes
     counts: dict[Rule, Floats]
-    shares: _Pair
+    shares: _Drawn
+    share_parts: dict[Part, _Drawn]
     impact: dict[str, Floats]
+    costs: _Drawn
+    sizes: dict[str, _Drawn]
 
 
-def _measured(seeds: tuple[int, ...], pairs: Sequence[_Pair]) -> Measured:
-    return Measured(seeds, np.stack([p for p, _ in pairs]), np.stack([d for _, d in pairs]))
+def _measured(seeds: tuple[int, ...], runs: Sequence[_Drawn]) -> Measured:
+    return Measured(
+        seeds,
+        np.stack([one.plain for one in runs]),
+        np.stack([one.drawn for one in runs]),
+        min(one.num_images for one in runs),
+    )
+
+
+Name = TypeVar("Name")
+
+
+def _by_part(seeds: tuple[int, ...], runs: Sequence[Mapping[Name, _Drawn]]) -> dict[Name, Measured]:
+    return {part: _measured(seeds, [one[part] for one in runs]) for part in runs[0]}
+
+
+def _images_with(truth: Truth, chosen: NDArray[np.bool_] | None = None) -> int:
+    """How many images have an object that counts, of the chosen ones (G,) if any are chosen."""
+    normal = ~(truth.difficult | truth.crowd)
+    return len(np.unique(truth.image[normal if chosen is None else normal & chosen]))
+
+
+def _mean_known(values: Floats) -> Floats:
+    """(..., C) → (...) mean over the classes that have a value; NaN where none has."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=-1)
+    total = np.where(known, values, 0.0).sum(axis=-1)
+    mean: Floats = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return mean
 
 
 def _errors(run: DetectionRun, rules: ErrorRules) -> TideErrors:
@@ -170,17 +224,19 @@ def _errors(run: DetectionRun, rules: ErrorRules) -> TideErrors:
 
 
 def _tide(run: DetectionRun, rules: ErrorRules, draws: Floats) -> _Tide:
-    errors = _errors(run, rules)
+    errors, truth = _errors(run, rules), run.truth
     plain, drawn = tide_gains(errors), tide_gains(errors, draws)
-    parts: dict[tuple[str, str], _Pair] = {}
-    for part, members in _members(run.truth.classes, rules.groups):
-        parts[part] = (_main(plain.in_all(members)), _main(drawn.in_all(members)))
-    for name, of_size in _by_size(run, errors, rules):
-        parts["size", name] = (
-            _main(tide_gains(of_size).in_all()),
-            _main(tide_gains(of_size, draws).in_all()),
+    parts: dict[Part, _Drawn] = {}
+    for part, members in _members(truth.classes, rules.groups):
+        images = _images_with(truth, members[truth.label])
+        parts[part] = _Drawn(_main(plain.in_all(members)), _main(drawn.in_all(members)), images)
+    for name, of_size, images in _by_size(run, errors, rules):
+        parts["size", name] = _Drawn(
+            _main(tide_gains(of_size).in_all()), _main(tide_gains(of_size, draws).in_all()), images
         )
-    return _Tide(plain, (plain.in_all(), drawn.in_all()), parts)
+    images = _images_with(truth)
+    ap = _mean_known(plain.before)[None], _mean_known(drawn.before)[:, None]
+    return _Tide(plain, _Drawn(*ap, images), _Drawn(plain.in_all(), drawn.in_all(), images), parts)
 
 
 def _main(gains: Floats) -> Floats:
@@ -189,7 +245,7 @@ def _main(gains: Floats) -> Floats:
 
 def _members(
     classes: Sequence[str], groups: Mapping[str, tuple[str, ...]]
-) -> Iterator[tuple[tuple[str, str], NDArray[np.bool_]]]:
+) -> Iterator[tuple[Part, NDArray[np.bool_]]]:
     """Yields every group and every class with its members among the classes."""
     for group, names in groups.items():
         yield ("group", group), np.isin(classes, names)
@@ -199,8 +255,8 @@ def _members(
 
 def _by_size(
     run: DetectionRun, errors: TideErrors, rules: ErrorRules
-) -> Iterator[tuple[str, TideErrors]]:
-    """Yields each band with the errors on its objects.
+) -> Iterator[tuple[str, TideErrors, int]]:
+    """Yields each band with the errors on its objects, and how many images have such objects.
 
     An error that is about an object has that object's size, any other the detection's own.
     """
@@ -208,14 +264,14 @@ def _by_size(
         return
     truth, found = run.truth, run.detections
     scale = bands(truth, rules.sizes)
-    masks = found.masks if rules.by == "masks" else None
+    masks = found.masks if rules.by == "masks" and rules.sizes == "coco" else None
     own = area_xyxy(found.boxes_xyxy) if masks is None else mask_areas(masks)
     size = scale.of(own[errors.row], errors.label)
     about = errors.target >= 0
-    size_of_object = scale.of(truth.area, truth.label)
-    size[about] = size_of_object[errors.target[about]]
+    size[about] = scale.objects[errors.target[about]]
     for band, name in enumerate(scale.names):
-        yield name, among(errors, truth, size == band, size_of_object == band)
+        of_band = scale.objects == band
+        yield name, among(errors, truth, size == band, of_band), _images_with(truth, of_band)
 
 
 def _hoiem(run: DetectionRun, rules: ErrorRules, draws: Floats) -> _Hoiem:
@@ -223,10 +279,43 @@ def _hoiem(run: DetectionRun, rules: ErrorRules, draws: Floats) -> _Hoiem:
     types = hoiem_types(found, truth, rules.similar)
     rows = {rule: counted_rows(types, found, truth, rule) for rule in RULES}
     counts = {rule: type_counts(types, found, truth, rows=rows[rule]) for rule in RULES}
-    drawn = type_counts(types, found, truth, rows=rows[rules.rule], weights=draws)
+    chosen = rows[rules.rule]
+    drawn = type_counts(types, found, truth, rows=chosen, weights=draws)
+
+    def shares(members: NDArray[np.bool_]) -> _Drawn:
+        images = found.image[chosen & members[found.label]]
+        return _Drawn(
+            shares_of(counts[rules.rule][members].sum(axis=0)),
+            shares_of(drawn[:, members].sum(axis=1)),
+            min(len(np.unique(images)), _images_with(truth, members[truth.label])),
+        )
+
+    weights = np.concatenate([np.ones((1, draws.shape[1])), draws])
+    after = impact(types, found, truth, weights=weights)
+    in_all = {name: _mean_known(values) for name, values in after.items()}
+    gains = [in_all[repair] - in_all["all"] for repair in REPAIRS]
+    costs = np.stack([in_all["all"], *gains], axis=-1)
     return _Hoiem(
         types=types,
         counts=counts,
-        shares=(shares_of(counts[rules.rule].sum(axis=0)), shares_of(drawn.sum(axis=1))),
-        impact=impact(types, found, truth),
+        shares=shares(np.ones(len(truth.classes), dtype=bool)),
+        share_parts={
+            part: shares(members) for part, members in _members(truth.classes, rules.groups)
+        },
+        impact={name: values[0] for name, values in after.items()},
+        costs=_Drawn(costs[0], costs[1:], _images_with(truth)),
+        sizes=dict(_ap_by_size(run, types, rules, weights)),
     )
+
+
+def _ap_by_size(
+    run: DetectionRun, types: HoiemTypes, rules: ErrorRules, weights: Floats
+) -> Iterator[tuple[str, _Drawn]]:
+    """Yields each band with the normalised AP of its objects; the first weights are plain."""
+    if rules.sizes is None:
+        return
+    scale = bands(run.truth, rules.sizes)
+    found = ap_by_size(types, run.detections, run.truth, scale.objects, len(scale.names), weights)
+    for band, name in enumerate(scale.names):
+        mean = _mean_known(found[:, band])[:, None]
+        yield name, _Drawn(mean[0], mean[1:], _images_with(run.truth, scale.objects == band))

@@ -85,7 +85,8 @@ class _Outcomes:
     @property
     def draws_at_once(self) -> int:
         """How many draws are counted in one block, so that it stays in the cache."""
-        return max(1, _CHUNK // max(1, self.false.shape[1] * len(self.image)))
+        num_sums: int = self.false.shape[1] * len(self.image)
+        return max(1, _CHUNK // max(1, num_sums))
 
     def ap(
         self, weights: NDArray[np.float64], norm: NDArray[np.float64] | None
