@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.ops.detection_scenes import take
+from tests.ops.detection_scenes import take, take_objects
 from tests.ops.planted_scenes import (
     SIMILAR,
     dense_scene,
@@ -46,25 +46,34 @@ def faulty(chosen, fault=shifted):
     return together(take(GOOD, ~chosen), fault(take(GOOD, chosen)))
 
 
+HOIEM = "Differences in the types of the best detections"
+COSTS = "Differences in what each type costs"
+
+
+def shown(rows, *keys):
+    """What is shown: the keys' values and the difference's sign."""
+    return {
+        (*(row[key] for key in keys), "+" if row["difference"] > 0 else "-")
+        for row in rows
+        if row["shown"] == "yes"
+    }
+
+
 class TestParts:
     def test_a_fault_of_one_class_is_shown_there(self, tmp_path):
         bad = faulty(GOOD.label == 2)
         finding = answer([run("good", GOOD), run("bad", bad)], tmp_path)
-        shown = {(r["class"], r["type"]) for r in table(finding, "by class") if r["shown"] == "yes"}
-        assert shown == {(TRUTH.classes[2], "Loc")}
-        assert len(table(finding, "by class")) == 6 * len(TRUTH.classes)
+        rows = table(finding, "Differences by class")
+        assert shown(rows, "class", "type") == {(TRUTH.classes[2], "Loc", "+")}
+        assert len(rows) == 6 * len(TRUTH.classes)
 
     def test_a_fault_of_a_given_group_is_shown_there(self, tmp_path):
         groups = {"pets": ("cat", "dog"), "rest": ("car", "bus", "tree")}
         bad = faulty(GOOD.label < 2)
         finding = answer([run("good", GOOD), run("bad", bad)], tmp_path, groups=groups)
-        shown = {
-            (r["group"], r["type"])
-            for r in table(finding, "Differences by group")
-            if r["shown"] == "yes"
-        }
-        assert shown == {("pets", "Loc")}
-        rows = {r["class"]: r for r in table(finding, "Types of the best")
+        rows = table(finding, "Differences by group")
+        assert shown(rows, "group", "type") == {("pets", "Loc", "+")}
+        rows = {r["class"]: r for r in table(finding, "Types of the best detections (Hoiem, %)")
                 if r["arm"] == "bad"}  # fmt: skip
         assert rows["pets"]["localisation"] == pytest.approx(100)
         assert rows["rest"]["localisation"] == 0
@@ -83,7 +92,7 @@ class TestParts:
         bad = replace(good, boxes_xyxy=boxes + np.where(small, 11.0, 0.0)[:, None] * [1, 0, 1, 0])
         runs = [run("good", good, truth=truth), run("bad", bad, truth=truth)]
         finding = answer(runs, tmp_path, sizes=sizes)
-        rows = table(finding, "by size")
+        rows = table(finding, "Differences by size")
         names = {row["size"] for row in rows if row["shown"] == "yes"}
         assert names and all("small" in name or name == "medium" for name in names)
         assert {row["type"] for row in rows if row["shown"] == "yes"} == {"Loc"}
@@ -119,11 +128,111 @@ class TestCounting:
 
     def test_shares_are_compared_with_intervals(self, tmp_path):
         bad = faulty(np.arange(len(GOOD)) % 3 == 0)
-        rows = table(answer([run("a", GOOD), run("b", bad)], tmp_path), "percentage points")
-        shown = {row["type"]: row["difference"] for row in rows if row["shown"] == "yes"}
-        assert shown["localisation"] == pytest.approx(100 / 3, abs=1)
-        assert shown["correct"] == pytest.approx(-100 / 3, abs=1)
-        assert set(shown) == {"localisation", "correct"}
+        rows = table(answer([run("a", GOOD), run("b", bad)], tmp_path), HOIEM)
+        found = {row["type"]: row["difference"] for row in rows if row["shown"] == "yes"}
+        assert found["localisation"] == pytest.approx(100 / 3, abs=1)
+        assert found["correct"] == pytest.approx(-100 / 3, abs=1)
+        assert set(found) == {"localisation", "correct"}
+
+
+class TestCosts:
+    def test_what_a_type_costs_is_drawn_and_compared(self, tmp_path):
+        bad = faulty(np.arange(len(GOOD)) % 3 == 0)
+        finding = answer([run("a", GOOD), run("b", bad)], tmp_path)
+        rows = {(r["arm"], r["of"]): r for r in table(finding, "with intervals")}
+        plain = next(r for r in table(finding, "What each type of error costs") if r["arm"] == "b")
+        for name in ("AP", *hoiem.REPAIRS):
+            row = rows["b", name]
+            assert row["value"] == pytest.approx(plain[name])
+            assert row["low"] <= row["value"] <= row["high"]
+        assert rows["b", "localisation_fixed"]["low"] > 10
+        found = shown(table(finding, COSTS), "type")
+        assert found >= {("AP", "-"), ("localisation_fixed", "+")}
+        assert not {name for name, _ in found} & {"similar", "background"}
+        metrics = {m.name: m for m in finding.metrics}
+        assert metrics["normalised_AP[b]"].higher_is_better
+        assert metrics["normalised_localisation_fixed[b]"].low > 10
+
+    def test_a_planted_null_costs_nothing_more(self, tmp_path):
+        found, truth = dense_scene(1, num_images=12, num_objects=40, num_detections=120)
+        finding = answer([run(arm, found, truth=truth) for arm in "ab"], tmp_path)
+        for words in (COSTS, "Differences in AP by size", "differences by class", HOIEM):
+            rows = table(finding, words)
+            assert rows and not shown(rows, "type")
+            assert {row["difference"] for row in rows} <= {0.0, None}
+
+    def test_difference_of_chance_is_not_shown(self, tmp_path):
+        third = np.arange(len(GOOD)) % 3
+        runs = [run(arm, faulty(third == k)) for k, arm in enumerate("ab")]
+        finding = answer(runs, tmp_path)
+        for words in (COSTS, "Differences in AP by size", "differences by class", HOIEM):
+            rows = table(finding, words)
+            assert not shown(rows, "type")
+        assert any(row["difference"] for row in table(finding, COSTS))
+
+    def test_shares_of_one_class_and_group_are_shown_there(self, tmp_path):
+        groups = {"pets": ("cat", "dog"), "rest": ("bus", "tree")}
+        runs = [run("good", GOOD), run("bad", faulty(GOOD.label == 2))]
+        finding = answer(runs, tmp_path, groups={**groups, "car": ("car",)})
+        for level, name in (("class", TRUTH.classes[2]), ("group", "car")):
+            rows = table(finding, f"Types of the best detections, differences by {level}")
+            assert shown(rows, level, "type") == {
+                (name, "localisation", "+"), (name, "correct", "-")
+            }  # fmt: skip
+
+    @pytest.mark.parametrize("sizes", ["coco", "percentiles"])
+    def test_ap_falls_where_objects_are_badly_found(self, sizes, tmp_path):
+        small = np.arange(len(TRUTH)) % 4 == 0
+        side = np.where(small, 10.0, 60.0)[:, None] + (np.arange(len(TRUTH)) / 100)[:, None]
+        middle = (TRUTH.boxes_xyxy[:, :2] + TRUTH.boxes_xyxy[:, 2:]) / 2
+        boxes = np.concatenate([middle - side / 2, middle + side / 2], axis=1)
+        truth = replace(TRUTH, boxes_xyxy=boxes, area=area_xyxy(boxes))
+        good = replace(GOOD, boxes_xyxy=boxes)
+        bad = take(good, ~small)
+        runs = [run("good", good, truth=truth), run("bad", bad, truth=truth)]
+        finding = answer(runs, tmp_path, sizes=sizes)
+        found = {name for name, _ in shown(table(finding, "Differences in AP by size"), "size")}
+        assert "small" in found and not {"large", "extra large"} & found
+        own = {(r["arm"], r["size"]): r for r in table(finding, "AP of the objects of each size")}
+        assert own["good", "small"]["AP"] == pytest.approx(100)
+        assert own["bad", "small"]["AP"] < 50
+        assert own["bad", "small"]["low"] <= own["bad", "small"]["AP"]
+
+
+class TestFewImages:
+    @pytest.mark.parametrize("empty", [0, 5])
+    def test_of_one_image_with_objects_nothing_is_shown(self, empty, tmp_path):
+        truth = planted_truth(1)
+        names = (*truth.images, *map(str, range(empty)))
+        truth = replace(truth, images=names, sizes=np.full((len(names), 2), 300))
+        good = perfect(truth)
+        for seeds in (1, 3):
+            runs = [run("a", good, seed, truth=truth) for seed in range(seeds)]
+            runs += [run("b", shifted(good), seed, truth=truth) for seed in range(seeds)]
+            finding = answer(runs, tmp_path)
+            assert finding.headline.value == pytest.approx(100)
+            assert (finding.headline.low, finding.headline.high) == (None, None)
+            assert finding.answer == (
+                "No difference shown to a in any type of error (no interval: fewer than two images"
+                " with objects); the largest is b's in Loc, +100.0 AP points, no interval."
+            )
+            assert "Fewer than two test images have an object" in finding.caveat
+            assert "other seeds" not in finding.caveat
+            for one in finding.tables:
+                assert not any(row.get("shown") == "yes" for row in one.rows)
+                assert not any(row.get("low") for row in one.rows)
+
+    def test_a_class_in_one_image_alone_has_no_interval(self, tmp_path):
+        chosen = (TRUTH.label != 2) | (TRUTH.image == TRUTH.image[np.argmax(TRUTH.label == 2)])
+        truth = take_objects(TRUTH, chosen)
+        good = perfect(truth)
+        bad = together(take(good, good.label != 2), shifted(take(good, good.label == 2)))
+        finding = answer([run("a", good, truth=truth), run("b", bad, truth=truth)], tmp_path)
+        for words in ("Differences by class", "detections, differences by class"):
+            rows = [r for r in table(finding, words) if r["class"] == TRUTH.classes[2]]
+            assert {r["low"] for r in rows} == {None}
+            assert {r["shown"] for r in rows} == {"no"}
+            assert max(abs(r["difference"]) for r in rows) == pytest.approx(100)
 
 
 class TestSeeds:
@@ -143,57 +252,113 @@ class TestSeeds:
         three = answer(runs, tmp_path)
         assert "No difference shown" in three.answer
         two = answer([r for r in runs if r.seed != 1], tmp_path)
-        assert "fewer than three seeds (a, b)" in two.caveat
+        assert "Fewer than three seeds, of its own or in common with a: a, b." in two.caveat
         assert "fixed models" in two.headline.interval
         assert [row["seed"] for row in two.tables[-1].rows] == [0, 2, 0, 2]
+        others = [replace(r, seed=r.seed + (5 if r.arm == "b" else 0)) for r in runs]
+        apart = answer(others, tmp_path)
+        assert "in common with a: b." in apart.caveat
+        assert "other seeds and" not in apart.caveat
         # What two fixed models differ by is shown, and speaks of them alone.
         assert "loses more to Loc errors" in two.answer
 
 
 class TestMatchedAP:
-    def bad(self, rate, fault=shifted):
-        return faulty(np.arange(len(GOOD)) % 20 < rate * 20, fault)
+    def bad(self, rate, fault=shifted, start=0):
+        return faulty((np.arange(len(GOOD)) + start) % 20 < rate * 20, fault)
+
+    def near(self, finding):
+        (row,) = table(finding, "How near the arms come in AP")
+        return row
 
     def test_without_further_runs_the_finding_says_so(self, tmp_path):
         finding = answer([run("a", GOOD), run("b", self.bad(0.5))], tmp_path)
         assert "No further complete runs of the better arm were given for b" in finding.caveat
-        assert not any("matched" in t.title for t in finding.tables)
+        assert "not looked at at matched AP" in finding.answer
+        assert not any("matched" in t.title or "How near" in t.title for t in finding.tables)
 
-    def test_the_better_arm_s_nearest_run_stands_in(self, tmp_path):
+    def test_one_that_is_only_better_keeps_no_difference(self, tmp_path):
+        # As many of the better arm's boxes lie badly after a shorter schedule, but others do.
         runs = [run("a", GOOD), run("b", self.bad(0.5))]
-        runs += [run("a", self.bad(rate), variant=f"{rate:g}") for rate in (0.1, 0.45, 0.9)]
+        runs += [
+            run("a", self.bad(rate, start=11), variant=f"{rate:g}") for rate in (0.1, 0.5, 0.9)
+        ]
         finding = answer(runs, tmp_path)
-        rows = table(finding, "matched AP")
-        (loc,) = (row for row in rows if row["type"] == "Loc")
-        assert loc["better arm's run"] == "a, 0.45"
-        assert loc["AP gap as they are"] < -30
-        assert abs(loc["AP gap left"]) < 8
-        assert loc["as they are"] > 30 and abs(loc["difference"]) < 10
+        near = self.near(finding)
+        assert (near["its nearest run"], near["matched"]) == ("0.5", "yes")
+        assert near["AP gap as they are"] < -30
+        assert 0 < abs(near["AP gap left"]) <= 1
+        assert near["low"] <= near["AP gap left"] <= near["high"]
+        rows = {row["type"]: row for row in table(finding, "The same at matched AP")}
+        assert rows["Loc"]["as they are"] > 30 and abs(rows["Loc"]["difference"]) < 5
+        assert {row["shown"] for row in rows.values()} == {"no"}
+        for words in ("Types of the best detections at matched AP", "costs at matched AP"):
+            assert not shown(table(finding, words), "type")
+        assert shown(table(finding, HOIEM), "type") == {("localisation", "+"), ("correct", "-")}
         metrics = {m.name: m.value for m in finding.metrics}
-        assert metrics["dAP_Loc[b - a, matched AP]"] == loc["difference"]
+        assert metrics["dAP_Loc[b - a, matched AP]"] == rows["Loc"]["difference"]
+        assert "b loses more to Loc errors (+" in finding.answer
+        assert "; not shown at matched AP, " in finding.answer
         assert "stands in by the complete run" in finding.caveat
         assert "No further complete runs" not in finding.caveat
 
-    def test_the_better_arm_may_be_the_one_compared(self, tmp_path):
+    def test_a_perfect_match_leaves_nothing_and_the_answer_says_so(self, tmp_path):
         runs = [run("a", self.bad(0.5)), run("b", GOOD), run("b", self.bad(0.5), variant="short")]
         runs += [run("a", self.bad(0.9), variant="short")]  # of the worse arm: not looked at
-        (loc,) = (r for r in table(answer(runs, tmp_path), "matched AP") if r["type"] == "Loc")
-        assert loc["better arm's run"] == "b, short"
-        assert loc["difference"] == loc["AP gap left"] == 0
+        finding = answer(runs, tmp_path)
+        near = self.near(finding)
+        assert (near["better arm"], near["its nearest run"]) == ("b", "short")
+        assert (near["AP gap left"], near["low"], near["high"]) == (0, 0, 0)
+        assert {row["difference"] for row in table(finding, "The same at matched AP")} == {0}
+        assert "b loses less to Loc errors (-" in finding.answer
+        assert "; not shown at matched AP, +0.0 AP points [+0.0, +0.0])" in finding.answer
+
+    def test_a_run_too_far_away_is_no_match(self, tmp_path):
+        runs = [run("a", self.bad(0.9)), run("b", GOOD), run("b", self.bad(0.3), variant="short")]
+        finding = answer(runs, tmp_path)
+        near = self.near(finding)
+        assert (near["its nearest run"], near["matched"]) == ("short", "no")
+        assert near["AP gap left"] > 20
+        assert not any("at matched AP" in table.title for table in finding.tables)
+        assert not any("matched AP" in metric.name for metric in finding.metrics)
+        left = f"{near['AP gap left']:+.1f} AP points [{near['low']:+.1f}, {near['high']:+.1f}]"
+        assert f"no run of b comes nearer than {left}" in finding.answer
+        assert f"Of b ({left} left) no run comes so near" in finding.caveat
+        wide = answer(runs, tmp_path, matched_within=90.0)
+        assert self.near(wide)["matched"] == "yes"
 
     def test_other_errors_at_the_same_ap_are_found(self, tmp_path):
-        far = together(GOOD, noise(TRUTH))
-        runs = [run("a", far), run("b", GOOD), run("b", self.bad(0.4), variant="short")]
-        rows = {r["type"]: r for r in table(answer(runs, tmp_path), "matched AP")}
-        assert rows["Loc"]["shown"] == rows["Bkg"]["shown"] == "yes"
-        assert rows["Loc"]["difference"] > 0 > rows["Bkg"]["difference"]
+        far = together(self.bad(0.4, lambda part: take(part, slice(0))), noise(TRUTH))
+        runs = [run("a", far), run("b", GOOD)]
+        runs += [run("b", self.bad(rate / 20), variant=f"{rate}") for rate in range(1, 20)]
+        finding = answer(runs, tmp_path, matched_within=3.0)
+        near = self.near(finding)
+        assert near["matched"] == "yes" and near["its nearest run"] != "in full"
+        found = shown(table(finding, "The same at matched AP"), "type")
+        assert {("Loc", "+"), ("Bkg", "-")} <= found
+        assert ("localisation", "+") in shown(table(finding, "costs at matched AP"), "type")
+        assert ("localisation", "+") in shown(
+            table(finding, "Types of the best detections at matched AP"), "type"
+        )
+        assert "b loses less to Bkg errors" in finding.answer
+        assert "; still shown at matched AP, -" in finding.answer
+        assert "At matched AP alone, b loses more to Loc errors (+" in finding.answer
 
-    def test_the_full_run_stays_where_it_is_nearest(self, tmp_path):
-        runs = [run("a", self.bad(0.2)), run("b", self.bad(0.1)),
+    def test_arms_of_one_ap_are_matched_as_they_are(self, tmp_path):
+        runs = [run("a", self.bad(0.2)), run("b", self.bad(0.2)),
                 run("b", self.bad(0.9), variant="short")]  # fmt: skip
-        (loc,) = (r for r in table(answer(runs, tmp_path), "matched AP") if r["type"] == "Loc")
-        assert loc["better arm's run"] == "b, in full"
-        assert loc["AP gap left"] == loc["AP gap as they are"]
+        assert self.near(answer(runs, tmp_path))["its nearest run"] == "in full"
+        finding = answer(runs[:2], tmp_path)
+        assert self.near(finding)["matched"] == "yes"
+        assert "No further complete runs" not in finding.caveat
+
+    def test_fixed_models_among_arms_with_seeds_are_named(self, tmp_path):
+        runs = [run(arm, GOOD if arm == "a" else self.bad(0.5), seed) for arm in "abc"
+                for seed in range(3)]  # fmt: skip
+        runs += [run("a", self.bad(0.5), variant="short")]
+        finding = answer(runs, tmp_path)
+        assert "Intervals are over other seeds" in finding.caveat
+        assert "There fixed models are compared of b, c, for lack of three seeds" in finding.caveat
 
     def test_an_arm_needs_its_full_run(self, tmp_path):
         with pytest.raises(InputError, match=r"b has only further runs \(short\)"):

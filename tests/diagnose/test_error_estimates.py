@@ -9,7 +9,7 @@ from scipy import stats
 
 from whytransfer.core.streams import Stream
 from whytransfer.diagnose.analysis import DetectionRun
-from whytransfer.diagnose.error_differences import in_parts
+from whytransfer.diagnose.error_differences import IN_TIDE, in_parts
 from whytransfer.diagnose.error_estimates import Measured, differences, estimates, metric
 from whytransfer.diagnose.error_profile import ErrorRules, error_profile
 from whytransfer.ops.boxes import area_xyxy
@@ -71,6 +71,13 @@ class TestIntervals:
             "value": None, "low": None, "interval": "none",
         }  # fmt: skip
 
+    def test_below_two_images_there_is_no_interval(self):
+        own = replace(measured([4.0, 6.0, 5.0]), num_images=1)
+        for found in (*estimates(own), *differences(measured([4.0]), own)):
+            assert (found.low, found.high, found.p_value) == (None, None, None)
+            assert found.over == "none (fewer than two images with objects)"
+        assert estimates(own)[0].value == 5.0
+
     def test_many_comparisons_have_p_values_below_what_draws_can_show(self):
         own, other = measured([9.0]), measured([0.0])
         other = replace(other, draws=other.draws[:, ::-1])
@@ -115,6 +122,11 @@ def detector(truth, arm, seed, difficulty):
     return Detections(truth.image, truth.label, score, truth.boxes_xyxy + shift)
 
 
+def loc_by_class(profiles):
+    found = in_parts(profiles, "a", NUM_IMAGES, "class", IN_TIDE)
+    return [one.metric for one in found if one.type == "Loc"]
+
+
 def test_on_200_nulls_the_intervals_cover_and_those_of_fixed_models_do_not():
     truth = nulls()
     difficulty = Stream(0, "difficulty").uniform(len(truth), 0.0, 0.5)
@@ -125,7 +137,7 @@ def test_on_200_nulls_the_intervals_cover_and_those_of_fixed_models_do_not():
         found = [detector(truth, arm, seed, difficulty) for seed in range(NUM_SEEDS)]
         runs = [DetectionRun(arm, s, f"{arm}{s}", truth, one) for s, one in enumerate(found)]
         profiles[arm] = error_profile(runs, rules, weights)
-    rows = [d.metric for d in in_parts(profiles, "a", NUM_IMAGES, "class") if d.type == "Loc"]
+    rows = loc_by_class(profiles)
     assert len(rows) == NUM_NULLS
     assert {row.interval for row in rows} == {SEEDS}
     assert np.median([abs(row.value) for row in rows]) > 1
@@ -135,5 +147,5 @@ def test_on_200_nulls_the_intervals_cover_and_those_of_fixed_models_do_not():
         arm: replace(p, parts={part: own.as_one() for part, own in p.parts.items()})
         for arm, p in profiles.items()
     }
-    rows = [d.metric for d in in_parts(fixed, "a", NUM_IMAGES, "class") if d.type == "Loc"]
+    rows = loc_by_class(fixed)
     assert sum(row.low <= 0 <= row.high for row in rows) < ENOUGH

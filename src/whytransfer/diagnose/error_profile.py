@@ -100,7 +100,7 @@ class ErrorProfile:
     counts: dict[Rule, Floats]
     impact: dict[str, Floats]
     costs: Measured
-    sizes: dict[str, Measured]
+    sizes: dict[Part, Measured]
 
     @property
     def mean_ap(self) -> float:
@@ -178,7 +178,7 @@ class _Hoiem:
     share_parts: dict[Part, _Drawn]
     impact: dict[str, Floats]
     costs: _Drawn
-    sizes: dict[str, _Drawn]
+    sizes: dict[Part, _Drawn]
 
 
 def _measured(seeds: tuple[int, ...], runs: Sequence[_Drawn]) -> Measured:
@@ -310,7 +310,7 @@ def _hoiem(run: DetectionRun, rules: ErrorRules, draws: Floats) -> _Hoiem:
 
 def _ap_by_size(
     run: DetectionRun, types: HoiemTypes, rules: ErrorRules, weights: Floats
-) -> Iterator[tuple[str, _Drawn]]:
+) -> Iterator[tuple[Part, _Drawn]]:
     """Yields each band with the normalised AP of its objects; the first weights are plain."""
     if rules.sizes is None:
         return
@@ -318,4 +318,7 @@ def _ap_by_size(
     found = ap_by_size(types, run.detections, run.truth, scale.objects, len(scale.names), weights)
     for band, name in enumerate(scale.names):
         mean = _mean_known(found[:, band])[:, None]
-        yield name, _Drawn(mean[0], mean[1:], _images_with(run.truth, scale.objects == band))
+        yield (
+            ("size", name),
+            _Drawn(mean[0], mean[1:], _images_with(run.truth, scale.objects == band)),
+        )

@@ -1,46 +1,27 @@
 """The tables and charts of a detection error diagnosis, from what was computed of every arm."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from whytransfer.core.records import Table
 from whytransfer.diagnose.comparing import number
-from whytransfer.diagnose.error_differences import Difference, Matched
-from whytransfer.diagnose.error_estimates import estimates
-from whytransfer.diagnose.error_profile import ErrorProfile, Floats, shares_of
+from whytransfer.diagnose.error_comparison import Compared, Row, difference_tables
+from whytransfer.diagnose.error_differences import COSTS, Difference
+from whytransfer.diagnose.error_estimates import Measured, estimates
+from whytransfer.diagnose.error_profile import ErrorProfile, Floats, Part, shares_of
 from whytransfer.ops import hoiem, tide
 from whytransfer.ops.hoiem import Rule
 from whytransfer.ops.resampling import seed_spread
 
-Row = dict[str, str | int | float | None]
 Groups = Mapping[str, tuple[str, ...]]
 
-_REPAIRS = ("localisation", "localisation_fixed", "similar", "background")
 _ALL = "all classes"
 _COUNTED: Mapping[Rule, str] = {
     "top_npos": "best Npos detections",
     "npos_false": "until Npos false ones",
     "first_100_false": "until 100 false ones",
 }
-
-
-@dataclass(frozen=True)
-class Compared:
-    """All comparisons of a finding; empty where there is one arm.
-
-    Attributes:
-        tide: Of TIDE's main types.
-        hoiem: Of Hoiem's types.
-        parts: Level (``class``, ``group``, ``size``) → the comparisons of TIDE's main types there.
-        matched: The same as ``tide`` at matched AP, of the arms whose further runs were given.
-    """
-
-    tide: Sequence[Difference] = ()
-    hoiem: Sequence[Difference] = ()
-    parts: Mapping[str, Sequence[Difference]] | None = None
-    matched: Sequence[Matched] = ()
 
 
 def tables(
@@ -61,7 +42,7 @@ def tables(
     share_columns = ("arm", "class", "detections", *hoiem.TYPES)
     rule_columns = ("arm", "counted", *share_columns[1:])
     result = [
-        *_compared(compared),
+        *difference_tables(compared),
         _table("What fixing each type of error would gain (TIDE, AP points)", tide_columns,
                [row for arm in arms for row in _tide_rows(arm, classes)]),
         _table("The same by group of classes and size of object (TIDE, AP points)",
@@ -72,8 +53,14 @@ def tables(
         _table("The same by each way of counting (Hoiem, %)", rule_columns,
                [row for arm in arms for row in _rule_rows(arm, classes, groups)]),
         _table("What each type of error costs (Hoiem, gain in normalised AP)",
-               ("arm", "class", "AP", *_REPAIRS),
+               ("arm", "class", "AP", *hoiem.REPAIRS),
                [row for arm in arms for row in _impact_rows(arm, classes)]),
+        _table("The same in all classes, with intervals (Hoiem, normalised AP)",
+               ("arm", "of", "value", "low", "high"),
+               [row for arm in arms for row in _cost_rows(arm)]),
+        _table("AP of the objects of each size (Hoiem, normalised AP)",
+               ("arm", "size", "AP", "low", "high"),
+               [row for arm in arms for row in _size_rows(arm)]),
     ]  # fmt: skip
     if any(len(arm.seeds) > 1 for arm in arms):
         rows = [row for arm in arms for row in _seed_rows(arm)]
@@ -102,21 +89,22 @@ def figures(
         {"arm": d.arm, "group": d.type, "value": d.metric.value, "low": d.metric.low,
          "high": d.metric.high} for d in differences
     ]  # fmt: skip
+    index = tide.MAIN_TYPES.index(kind)
     drawn = {
         "hoiem_share": shares,
         "tide_dap": gains,
         "tide_difference": compared,
-        f"{kind}_by_size": _dots(profiles, "size", kind),
-        f"{kind}_by_group": _dots(profiles, "group", kind),
+        f"{kind}_by_size": _dots({arm: p.parts for arm, p in profiles.items()}, "size", index),
+        f"{kind}_by_group": _dots({arm: p.parts for arm, p in profiles.items()}, "group", index),
+        "normalised_ap_by_size": _dots({arm: p.sizes for arm, p in profiles.items()}, "size", 0),
     }
     return {name: tuple(rows) for name, rows in drawn.items() if rows}
 
 
-def _dots(profiles: Mapping[str, ErrorProfile], level: str, kind: str) -> list[Row]:
-    index = tide.MAIN_TYPES.index(kind)
+def _dots(arms: Mapping[str, Mapping[Part, Measured]], level: str, index: int) -> list[Row]:
     rows: list[Row] = []
-    for arm, profile in profiles.items():
-        for (of, part), measured in profile.parts.items():
+    for arm, parts in arms.items():
+        for (of, part), measured in parts.items():
             if of == level:
                 found = estimates(measured)[index]
                 value, ends = number(found.value), {"low": found.low, "high": found.high}
@@ -135,53 +123,6 @@ def _row(names: Sequence[str], values: Floats) -> Row:
 def _mean(values: Floats) -> float:
     """The mean over the classes that have a value."""
     return float(np.nanmean(values))
-
-
-def _compared(compared: Compared) -> list[Table]:
-    """The tables of differences, those that answer the question first."""
-    test = ("low", "high", "p", "corrected p", "shown")
-    columns = ("arm", "type", "difference", *test)
-    matched = ("arm", "type", "as they are", "difference", *test, "better arm's run",
-               "AP gap as they are", "AP gap left")  # fmt: skip
-    found = [
-        _table("Differences to the reference (TIDE, AP points; p corrected by Holm's method)",
-               columns, [_difference_row(d) for d in compared.tide]),
-        _table("The same at matched AP (TIDE, AP points)", matched,
-               list(_matched_rows(compared))),
-        _table("Differences in the types of the best detections (Hoiem, percentage points)",
-               columns, [_difference_row(d) for d in compared.hoiem]),
-    ]  # fmt: skip
-    for level, differences in (compared.parts or {}).items():
-        title = f"Differences by {level} (TIDE, AP points; corrected among themselves)"
-        rows: list[Row] = [{level: d.part, **_difference_row(d)} for d in differences]
-        found.append(_table(title, ("arm", level, *columns[1:]), rows))
-    return found
-
-
-def _difference_row(difference: Difference) -> Row:
-    return {
-        "arm": difference.arm,
-        "type": difference.type,
-        "difference": difference.metric.value,
-        "low": difference.metric.low,
-        "high": difference.metric.high,
-        "p": difference.p_value,
-        "corrected p": difference.corrected_p_value,
-        "shown": "yes" if difference.shown else "no",
-    }
-
-
-def _matched_rows(compared: Compared) -> Iterator[Row]:
-    before = {(d.arm, d.type): d.metric.value for d in compared.tide}
-    for matched in compared.matched:
-        for difference in matched.differences:
-            yield {
-                **_difference_row(difference),
-                "as they are": before[difference.arm, difference.type],
-                "better arm's run": f"{matched.better}, {matched.variant or 'in full'}",
-                "AP gap as they are": matched.gap,
-                "AP gap left": matched.gap_left,
-            }
 
 
 def _tide_rows(profile: ErrorProfile, classes: Sequence[str]) -> Iterator[Row]:
@@ -224,13 +165,26 @@ def _rule_rows(profile: ErrorProfile, classes: Sequence[str], groups: Groups) ->
 
 def _impact_rows(profile: ErrorProfile, classes: Sequence[str]) -> Iterator[Row]:
     before = profile.impact["all"]
-    after = np.stack([profile.impact[repair] for repair in _REPAIRS])
+    after = np.stack([profile.impact[repair] for repair in hoiem.REPAIRS])
     values = np.concatenate([before[None], after - before])
-    names = ("AP", *_REPAIRS)
+    names = ("AP", *hoiem.REPAIRS)
     in_all = np.array([_mean(row) for row in values])
     yield {"arm": profile.arm, "class": _ALL, **_row(names, in_all)}
     for index, name in enumerate(classes):
         yield {"arm": profile.arm, "class": name, **_row(names, values[:, index])}
+
+
+def _cost_rows(profile: ErrorProfile) -> Iterator[Row]:
+    for name, found in zip(COSTS.types, estimates(profile.costs), strict=True):
+        value, ends = number(found.value), {"low": found.low, "high": found.high}
+        yield {"arm": profile.arm, "of": name, "value": value, **ends}
+
+
+def _size_rows(profile: ErrorProfile) -> Iterator[Row]:
+    for (_, size), measured in profile.sizes.items():
+        (found,) = estimates(measured)
+        value, ends = number(found.value), {"low": found.low, "high": found.high}
+        yield {"arm": profile.arm, "size": size, "AP": value, **ends}
 
 
 def _seed_rows(profile: ErrorProfile) -> Iterator[Row]:

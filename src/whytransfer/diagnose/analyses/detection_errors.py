@@ -4,7 +4,8 @@ Every arm's errors are typed and costed, in all and by class, group of classes a
 every other arm is compared with the reference arm under the same draws of the test images and,
 from three seeds on, over the seeds as well. The differences of all arms in TIDE's six main types
 are one family, corrected by Holm's method. Where further complete runs of other lengths are given,
-the comparison is made again at matched AP, because a better detector has other errors anyway.
+and one comes near enough, the comparison is made again at matched AP, because a better detector has
+other errors anyway.
 
 Source: Zhao et al. 2021, detection error diagnosis; Hoiem et al. 2012; Bolya et al. 2020.
 """
@@ -13,21 +14,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from pydantic import Field, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from whytransfer.core.config import Config as BaseConfig
 from whytransfer.core.records import Finding, Metric, Picture
 from whytransfer.core.streams import Stream
 from whytransfer.data.dataset import Dataset
-from whytransfer.diagnose import error_differences
 from whytransfer.diagnose.analysis import DetectionRun, Variant, of_lengths
 from whytransfer.diagnose.comparable_runs import Arms, by_arm, groups_in
-from whytransfer.diagnose.comparing import FEWEST_SEEDS, family_of, reference_arm
-from whytransfer.diagnose.error_differences import Difference, Profiles
-from whytransfer.diagnose.error_estimates import estimates, metric
+from whytransfer.diagnose.comparing import paired_seeds, reference_arm
+from whytransfer.diagnose.error_answer import comparison, costliest, points
+from whytransfer.diagnose.error_comparison import Compared, compared
+from whytransfer.diagnose.error_differences import COSTS, IN_HOIEM, Profiles
+from whytransfer.diagnose.error_estimates import FEWEST_IMAGES, estimates, metric
+from whytransfer.diagnose.error_matching import at_matched_ap
 from whytransfer.diagnose.error_profile import ErrorProfile, ErrorRules, error_profile
-from whytransfer.diagnose.error_tables import Compared, figures, tables
+from whytransfer.diagnose.error_tables import figures, tables
 from whytransfer.diagnose.gallery import Gallery, test_images
 from whytransfer.ops import hoiem, tide
 from whytransfer.ops.comparisons import fewest_draws
@@ -48,15 +50,25 @@ _FEW_SEEDS = (
     "With fewer than three seeds ({arms}), seeds are shown as points: intervals resample the test"
     " images under fixed models, and say nothing about another seed."
 )
+_FEW_COMMON = (
+    "Fewer than three seeds, of its own or in common with {reference}: {arms}. There seeds are"
+    " shown as points, and intervals of differences resample the test images under fixed models,"
+    " which says nothing about another seed."
+)
 _SEEDS = "Intervals are over other seeds and other test images."
-_MATCHED = "At matched AP, the better arm stands in by the complete run whose AP is nearest."
+_FEW_IMAGES = (
+    "Fewer than two test images have an object, so there is no interval and nothing is shown."
+)
+_MATCHED = (
+    "At matched AP, the better arm stands in by the complete run whose AP is nearest, if at most"
+    " {within:g} AP points are left."
+)
+_FIXED = "There fixed models are compared of {arms}, for lack of three seeds in common."
+_TOO_FAR = "Of {arms} no run comes so near, so no difference is given there."
 _NOT_MATCHED = (
     "No further complete runs of the better arm were given for {arms}, so nothing is said there at"
     " matched AP, and a better detector has other errors anyway."
 )
-
-_NUM_NAMED = 3
-_LEVELS = ("group", "size", "class")
 
 
 class Config(BaseConfig):
@@ -75,6 +87,8 @@ class Config(BaseConfig):
         lengths: Complete schedules of other lengths, in lengths of the study's own: a study runs
             them for every arm, and the better arm is looked at once more where its AP is nearest to
             the other's. Those of ``convergence`` are the same runs.
+        matched_within: AP points at foreground that two arms may be apart to be compared at matched
+            AP; of those that no run brings so near, no difference is given there.
         reference: The arm that the others are compared with; by default ``random_init`` where it
             is among the arms, else the first one.
         num_draws: Draws of the bootstrap, at least; as many more as Holm's correction needs.
@@ -91,6 +105,7 @@ class Config(BaseConfig):
     sizes: Sizes = "percentiles"
     rule: hoiem.Rule = "top_npos"
     lengths: tuple[PositiveFloat, ...] = ()
+    matched_within: NonNegativeFloat = 1.0
     reference: str | None = None
     num_draws: int = Field(1000, ge=100)
     num_pictures: int = Field(3, ge=0)
@@ -123,34 +138,28 @@ def answer(
     stream = Stream(config.seed, "detection_errors/images")
     weights = image_weights(stream, num_images, num_draws)
     profiles = {arm: error_profile(own, rules, weights) for arm, own in arms.runs.items()}
-    compared = Compared()
+    found = Compared()
     if len(profiles) > 1:
-        compared = Compared(
-            error_differences.in_tide(profiles, reference, num_images),
-            error_differences.in_hoiem(profiles, reference, num_images),
-            {
-                level: error_differences.in_parts(profiles, reference, num_images, level)
-                for level in _LEVELS
-            },
-            error_differences.at_matched_ap(profiles, arms.variants, reference, rules, weights),
-        )
+        within = config.matched_within
+        matched = at_matched_ap(profiles, arms.variants, reference, rules, weights, within)
+        found = compared(profiles, reference, num_images, matched)
     own_metrics = [m for profile in profiles.values() for m in _metrics(profile, num_images)]
     sentence, headline, kind = (
-        _comparison(compared.tide, reference)
-        if compared.tide
-        else _costliest(profiles[reference], own_metrics)
+        comparison(found.tide, found.matched, reference)
+        if found.tide
+        else costliest(profiles[reference], own_metrics)
     )
-    matched = [d for pair in compared.matched for d in pair.differences]
-    metrics = (*own_metrics, *(difference.metric for difference in (*compared.tide, *matched)))
+    at_matched = [d for pair in found.matched for d in pair.tide]
+    metrics = (*own_metrics, *(difference.metric for difference in (*found.tide, *at_matched)))
     return Finding(
         analysis="detection_errors",
         question=QUESTION,
         answer=sentence,
         headline=headline,
-        caveat=_caveat(config, profiles, compared, reference),
+        caveat=_caveat(config, profiles, found, reference),
         metrics=tuple(one for one in metrics if one.name != headline.name),
-        tables=tables(profiles, compared, truth.classes, rules.groups, config.rule),
-        figures=figures(profiles, compared.tide, kind),
+        tables=tables(profiles, found, truth.classes, rules.groups, config.rule),
+        figures=figures(profiles, found.tide, kind),
         pictures=_pictures(arms, profiles, data, config, workspace),
     )
 
@@ -181,76 +190,61 @@ def _pictures(
     )
 
 
-def _caveat(config: Config, profiles: Profiles, compared: Compared, reference: str) -> str:
-    few = [arm for arm, profile in profiles.items() if len(profile.seeds) < FEWEST_SEEDS]
-    others = [arm for arm in profiles if arm != reference]
-    unmatched = [arm for arm in others if arm not in {pair.arm for pair in compared.matched}]
-    matched = [_MATCHED] if compared.matched else []
-    matched += [_NOT_MATCHED.format(arms=", ".join(unmatched))] if unmatched else []
+def _caveat(config: Config, profiles: Profiles, found: Compared, reference: str) -> str:
     return _CAVEAT.format(
         foreground=config.foreground,
-        seeds=_FEW_SEEDS.format(arms=", ".join(few)) if few else _SEEDS,
-        matched=" ".join(matched),
+        seeds=_of_seeds(profiles, reference),
+        matched=_of_matched_ap(found, profiles, reference, config.matched_within),
     ).strip()
 
 
+def _of_seeds(profiles: Profiles, reference: str) -> str:
+    """What intervals speak of: other seeds only where every comparison pairs some."""
+    base = profiles[reference]
+    if base.dap.num_images < FEWEST_IMAGES:
+        return _FEW_IMAGES
+    few = [arm for arm, own in profiles.items() if not paired_seeds(own.seeds, base.seeds)]
+    if not few:
+        return _SEEDS
+    words = _FEW_SEEDS if len(profiles) == 1 else _FEW_COMMON
+    return words.format(arms=", ".join(few), reference=reference)
+
+
+def _of_matched_ap(found: Compared, profiles: Profiles, reference: str, within: float) -> str:
+    """Which arms are compared at matched AP, and why others are not."""
+    base = profiles[reference].seeds
+    holding = [pair for pair in found.matched if pair.holds]
+    # Of arms that are fixed models as they are, the caveat says so already.
+    fixed = [
+        pair.arm
+        for pair in holding
+        if paired_seeds(profiles[pair.arm].seeds, base) and not pair.over_seeds
+    ]
+    others = [pair for pair in found.matched if not pair.holds]
+    too_far = [f"{o.arm} ({points(o.gap_left, '+.1f')} left)" for o in others if o.tried]
+    without = [pair.arm for pair in others if not pair.tried]
+    sentences = [
+        (_MATCHED.format(within=within), holding or too_far),
+        (_FIXED.format(arms=", ".join(fixed)), fixed),
+        (_TOO_FAR.format(arms=", ".join(too_far)), too_far),
+        (_NOT_MATCHED.format(arms=", ".join(without)), without),
+    ]
+    return " ".join(words for words, said in sentences if said)
+
+
 def _metrics(profile: ErrorProfile, n: int) -> list[Metric]:
-    """What one arm loses to each TIDE type, and each of Hoiem's types' share of its detections."""
+    """What one arm loses to each TIDE type, Hoiem's types' shares, what they cost, AP by size."""
+    own = f"[{profile.arm}]"
     metrics = [
-        metric(found, f"dAP_{kind}[{profile.arm}]", "AP points", n)
+        metric(found, f"dAP_{kind}{own}", "AP points", n)
         for kind, found in zip(tide.TYPES, estimates(profile.dap), strict=True)
     ]
     for kind, found in zip(hoiem.TYPES, estimates(profile.shares), strict=True):
-        better = kind == hoiem.TYPES[hoiem.CORRECT]
-        metrics.append(metric(found, f"hoiem_{kind}[{profile.arm}]", "%", n, better))
+        metrics.append(metric(found, f"hoiem_{kind}{own}", "%", n, kind in IN_HOIEM.better))
+    for kind, found in zip(COSTS.types, estimates(profile.costs), strict=True):
+        name = COSTS.name.format(kind) + own
+        metrics.append(metric(found, name, COSTS.unit, n, kind in COSTS.better))
+    for (_, size), measured in profile.sizes.items():
+        name = f"{COSTS.name.format('AP')}[{profile.arm}, {size}]"
+        metrics += [metric(found, name, COSTS.unit, n, True) for found in estimates(measured)]
     return metrics
-
-
-def _size(difference: Difference) -> float:
-    return abs(difference.metric.value or 0.0)
-
-
-def _comparison(differences: Sequence[Difference], reference: str) -> tuple[str, Metric, str]:
-    """The sentence about several arms, and the largest difference: of those shown, if any is."""
-    family = family_of(len(differences))
-    shown = sorted((d for d in differences if d.shown), key=_size, reverse=True)
-    if not shown:
-        largest = max(differences, key=_size)
-        return (
-            f"No difference shown to {reference} in any type of error ({family}); the largest is"
-            f" {largest.arm}'s in {largest.type}, {_points(largest.metric, '+.1f')}.",
-            largest.metric,
-            largest.type,
-        )
-    parts = []
-    for difference in shown[:_NUM_NAMED]:
-        verb = "less" if (difference.metric.value or 0.0) < 0 else "more"
-        parts.append(
-            f"{difference.arm} loses {verb} to {difference.type} errors"
-            f" ({_points(difference.metric, '+.1f')})"
-        )
-    rest = len(shown) - len(parts)
-    more = f"; {rest} more in the table" if rest else ""
-    return (
-        f"Compared with {reference}, " + "; ".join(parts) + f"{more} ({family}).",
-        shown[0].metric,
-        shown[0].type,
-    )
-
-
-def _costliest(profile: ErrorProfile, metrics: Sequence[Metric]) -> tuple[str, Metric, str]:
-    """The sentence about a single arm, and what its costliest main type costs."""
-    index = int(np.argmax(profile.dap.mean[: len(tide.MAIN_TYPES)]))
-    kind, costliest = tide.MAIN_TYPES[index], metrics[index]
-    return (
-        f"{profile.arm} loses most to {kind} errors: {_points(costliest, '.1f')}.",
-        costliest,
-        kind,
-    )
-
-
-def _points(metric: Metric, style: str) -> str:
-    if metric.value is None or metric.low is None or metric.high is None:
-        return "undefined"
-    interval = f"[{metric.low:{style}}, {metric.high:{style}}]"
-    return f"{metric.value:{style}} AP points {interval}"
