@@ -274,7 +274,7 @@ class TestMatchedAP:
     def test_without_further_runs_the_finding_says_so(self, tmp_path):
         finding = answer([run("a", GOOD), run("b", self.bad(0.5))], tmp_path)
         assert "No further complete runs of the better arm were given for b" in finding.caveat
-        assert "not looked at at matched AP" in finding.answer
+        assert "not compared at matched AP" in finding.answer
         assert not any("matched" in t.title or "How near" in t.title for t in finding.tables)
 
     def test_one_that_is_only_better_keeps_no_difference(self, tmp_path):

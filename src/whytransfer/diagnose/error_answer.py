@@ -93,7 +93,7 @@ def _still(difference: Difference, pair: Matched) -> str:
     """Says of a difference that is shown whether it still is at matched AP."""
     if not pair.holds:
         if not pair.tried:
-            return "not looked at at matched AP"
+            return "not compared at matched AP"
         left = points(pair.gap_left, "+.1f")
         return f"at matched AP nothing is known, no run of {pair.better} comes nearer than {left}"
     (there,) = (one for one in pair.tide if one.type == difference.type)
