@@ -29,6 +29,10 @@ _MOST_DB = 10.0 * math.log10(12.0 * 255.0**2)
 """PSNR of a picture that is exact but for its rounding to 8 bits; equal pictures count as that."""
 
 
+FEWEST_IMAGES = 2
+"""Of fewer no draw says what other images would have given."""
+
+
 class Eyes:
     """The measures, and the networks that some of them look with.
 
@@ -110,7 +114,7 @@ class Scores:
             table[key][moment, problem.image] = value
 
     def measure(self, name: str, weights: NDArray[np.int64], moment: int = -1) -> Measure:
-        """Returns the mean of a measure over the images, with its draws.
+        """Returns the mean of a measure over the images, with its draws; of one image, undefined.
 
         Args:
             weights: (B, images) how often each image counts in each draw.
@@ -120,7 +124,10 @@ class Scores:
         found = Measure(name, words, self.num_images, unit, better)
         for key, values in self.values[name].items():
             at = values[moment]
-            found.add(key, np.append(at.mean(), weights @ at / self.num_images))
+            drawn = weights @ at / self.num_images
+            if self.num_images < FEWEST_IMAGES:
+                drawn = np.full_like(drawn, np.nan)
+            found.add(key, np.append(at.mean(), drawn))
         return found
 
 
