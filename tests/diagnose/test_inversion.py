@@ -117,7 +117,7 @@ class TestTheFinding:
 
     def test_pictures_stand_beside_their_original(self, finding, data):
         found, folder = finding
-        assert found.pictures[0].tags == {"level": "stem", "image": "all"}
+        assert found.pictures[0].tags == {"level": "stem", "image": "contact sheet"}
         assert len(found.pictures) == 2 * (1 + QUICK.num_pictures)
         for picture in found.pictures:
             pixels = cv2.imread(str(folder / picture.file))
