@@ -49,7 +49,7 @@ from whytransfer.diagnose.inversion_fits import Chunk, Recipe, chunks, moments
 from whytransfer.diagnose.inversion_pictures import ORIGINAL, Row, write_rows
 from whytransfer.diagnose.inversion_scores import FEWEST_IMAGES, Eyes, Scores
 from whytransfer.diagnose.looking import Look, images
-from whytransfer.diagnose.lpips import Lpips, LpipsFiles, read_lpips
+from whytransfer.diagnose.lpips import LpipsFiles, read_lpips
 from whytransfer.ops.comparisons import fewest_draws
 from whytransfer.ops.image_quality import SSIM_WINDOW_PX
 from whytransfer.ops.resampling import image_weights, percentile_interval
@@ -72,7 +72,10 @@ _CAVEAT = (
     " found again does not make a backbone transfer. Intervals resample the images, each with its"
     " own start of the generator."
 )
-_ONE_IMAGE = " One image has no interval, and nothing can be shown by it: raise num_images."
+_ONE_IMAGE = (
+    " One image says nothing of others: there is no interval over images, and one over seeds is of"
+    " this image alone. Raise num_images."
+)
 
 
 class Config(BaseConfig):
@@ -81,7 +84,7 @@ class Config(BaseConfig):
     Attributes:
         levels: Whose features are inverted, each for itself.
         num_images: Test images, of more a fixed random choice. One gives pictures and numbers
-            without an interval.
+            without an interval over images.
         view: How an image is seen.
         prior: The generator and its fit.
         metric: What the headline compares.
@@ -171,7 +174,9 @@ def answer(
     look = Look(_NAME, config.levels, config.view)
     for run in runs:
         look.levels_of(run.load())
-    eyes = Eyes(_trunks(arms, config), _lpips(config))
+    lpips = None if config.lpips is None else read_lpips(config.lpips)
+    eyes = Eyes(_trunks(arms, config.trunks), lpips)
+    eyes.require_side(config.view.crop_px)
     views = _views(source, config.view)
     recipe = Recipe(
         config.prior,
@@ -194,44 +199,16 @@ def answer(
     return found.model_copy(update={"pictures": tuple(pictures)})
 
 
-def _trunks(arms: dict[str, list[BackboneRun]], config: Config) -> dict[str, Backbone]:
-    """Reads the networks that look at pictures; refuses a view that is too small for one."""
-    for name in config.trunks or ():
+def _trunks(
+    arms: dict[str, list[BackboneRun]], wanted: tuple[str, ...] | None
+) -> dict[str, Backbone]:
+    for name in wanted or ():
         if name not in arms:
             raise InputError(
                 f"{_NAME}, field trunks", f"found {name!r}", "some of " + ", ".join(arms),
                 nearest(name, arms),
             )  # fmt: skip
-    names = arms if config.trunks is None else config.trunks
-    found = {name: arms[name][0].load() for name in names}
-    for name, trunk in found.items():
-        coarsest = max(trunk.levels, key=lambda level: level.stride)
-        if coarsest.stride > config.view.crop_px:
-            raise InputError(
-                f"{_NAME}, field view.crop_px",
-                f"{config.view.crop_px} px are too few for {name} as a trunk: the stride of its"
-                f" {coarsest.name} is {coarsest.stride} px",
-                f"at least {coarsest.stride} px",
-                "raise view.resize_px and view.crop_px, or leave it out with trunks",
-            )
-    return found
-
-
-def _lpips(config: Config) -> Lpips | None:
-    """Reads LPIPS, where its weights are given, and has it look at a blank picture."""
-    if config.lpips is None:
-        return None
-    found, side = read_lpips(config.lpips), config.view.crop_px
-    blank = torch.zeros(1, 3, side, side)
-    try:
-        found(blank, blank)
-    except RuntimeError as error:
-        raise InputError(
-            f"{_NAME}, field view.crop_px", f"{side} px are too few for LPIPS ({config.lpips.net})",
-            "a view that its network can look at",
-            "raise view.resize_px and view.crop_px, or leave lpips out",
-        ) from error  # fmt: skip
-    return found
+    return {name: arms[name][0].load() for name in (arms if wanted is None else wanted)}
 
 
 def _views(source: Source, view: Centre) -> torch.Tensor:
