@@ -1,6 +1,7 @@
 """Tiny networks with a known fault, and a small world for them to look at."""
 
 import copy
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 
 from whytransfer.backbone.build import Architecture, build
-from whytransfer.core.streams import Stream
+from whytransfer.core.streams import Stream, seeded_torch
 from whytransfer.data.dataset import from_spec
 from whytransfer.data.world import things
 from whytransfer.diagnose.analysis import BackboneRun, FineTunedRun
@@ -61,22 +62,65 @@ def colour_only(net):
     return flat
 
 
+TINTS = {"blue": -50, "grey": 0, "red": 50}
+
+
+def tint(name, split, index, size_px=32):
+    """An RGB image whose class is a tint of red or blue under strong noise."""
+    drawn = Stream(0, f"{split}/{name}", index)
+    size = size_px // 8
+    coarse = drawn.uniform(size * size, 40, 215).reshape(size, size, 1)
+    image = np.repeat(cv2.resize(coarse, (size_px, size_px))[..., None], 3, axis=2)
+    image += drawn.uniform(3, -15, 15)[::-1]
+    image[..., 0] += TINTS[name]
+    image[..., 2] -= TINTS[name]
+    return image.clip(0, 255).astype(np.uint8)
+
+
 def tinted(root: Path, num_per_class=16, size_px=32):
-    """Writes images whose class is a tint of red or blue under strong noise, and opens them."""
+    """Writes such images, of three classes, and opens them."""
     for split, count in (("train", 1), ("val", num_per_class)):
-        for shift, name in ((-50, "blue"), (0, "grey"), (50, "red")):
+        for name in TINTS:
             folder = root / split / name
             folder.mkdir(parents=True, exist_ok=True)
             for index in range(count):
-                drawn = Stream(0, f"{split}/{name}", index)
-                size = size_px // 8
-                coarse = drawn.uniform(size * size, 40, 215).reshape(size, size, 1)
-                image = np.repeat(cv2.resize(coarse, (size_px, size_px))[..., None], 3, axis=2)
-                image += drawn.uniform(3, -15, 15)
-                image[..., 2] += shift
-                image[..., 0] -= shift
-                cv2.imwrite(str(folder / f"{index:02d}.png"), image.clip(0, 255).astype(np.uint8))
+                image = tint(name, split, index, size_px)
+                cv2.imwrite(str(folder / f"{index:02d}.png"), image[..., ::-1])
     return from_spec({"format": "imagefolder", "root": str(root)}, None, "test")
+
+
+@cache
+def collapsed(seed=0, most_steps=400):
+    """A network that was trained to tell tints until it kept little else of them.
+
+    Cross-entropy with weight decay and without augmentation, which collapses classes (Papyan, Han
+    and Donoho 2020), until less than 5 % of the training images' variance lies within a class.
+    """
+    net = network(seed)
+    images = np.stack([tint(name, "fit", index) for name in TINTS for index in range(32)])
+    labels = torch.arange(len(TINTS)).repeat_interleave(32)
+    shown = net.preprocessing.normalise(torch.from_numpy(images))
+    with seeded_torch(Stream(seed, "collapsed")):
+        classify = torch.nn.Linear(net.levels[-1].channels, len(TINTS))
+        orders = [torch.randperm(len(labels))[:24] for _ in range(most_steps)]
+    parameters = [*net.parameters(), *classify.parameters()]
+    optimiser = torch.optim.SGD(parameters, 0.05, momentum=0.9, weight_decay=1e-2)
+    for step, chosen in enumerate(orders):
+        if step % 25 == 0 and within_classes(net.eval(), shown) < 0.05:
+            return net
+        guesses = classify(net.train()(shown[chosen]))
+        loss = torch.nn.functional.cross_entropy(guesses, labels[chosen])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    raise AssertionError(f"no collapse in {most_steps} steps: {within_classes(net.eval(), shown)}")
+
+
+@torch.no_grad()
+def within_classes(net, shown):
+    """The share of the features' variance within a class; of each as many images, in order."""
+    found = net(shown).reshape(len(TINTS), -1, net.levels[-1].channels)
+    return float(found.var(dim=1).mean(dim=0).sum() / found.flatten(0, 1).var(dim=0).sum())
 
 
 def world(root: Path, num_train=24, num_test=64, num_shapes=3, size_px=32):
@@ -95,6 +139,11 @@ def loader(net):
 
 def seen(arm, net, seed=0):
     return BackboneRun(arm, seed, f"{arm}{seed}", loader(net))
+
+
+def alike():
+    """Two arms of three random networks each, all different and none unlike the others."""
+    return [seen(arm, network(3 * k + s), s) for k, arm in enumerate("ab") for s in range(3)]
 
 
 def fine_tuned(arm, before, after, seed=0):

@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from tests.diagnose.exposed import labelled_data, pretraining_data
 from tests.ops.detection_scenes import take
 
 import whytransfer.diagnose
 from whytransfer import cli
 from whytransfer.core.config import Config as EmptyConfig
+from whytransfer.core.errors import InputError
 from whytransfer.core.stage import Step, materialise
 from whytransfer.core.store import Store
 from whytransfer.data.coco_results import read_coco_truth, write_coco_results
@@ -19,7 +22,9 @@ from whytransfer.data.predictions import truth_of, write_detections, write_truth
 from whytransfer.data.world import crowds
 from whytransfer.diagnose.analyses import detection_errors
 from whytransfer.diagnose.analysis import DetectionRun
+from whytransfer.diagnose.reading import Reader
 from whytransfer.diagnose.stage import read_finding
+from whytransfer.diagnose.subjects import Subject
 from whytransfer.ops.detections import Detections
 
 SETTINGS = {"num_draws": 100, "num_pictures": 0}
@@ -180,6 +185,101 @@ def test_the_truth_is_part_of_the_question(roots, tmp_path):
         for data in (roots["voc"], other)
     )
     assert first.fingerprint != second.fingerprint
+
+
+class TestOtherAnalyses:
+    """Whatever reads detections takes those that others made."""
+
+    @pytest.fixture
+    def results(self, roots, tmp_path):
+        """A folder of VOC's files of boxes that fit, and one of boxes of which half are off."""
+        objects = truth(roots, "voc")
+        bad = detections(objects, shift=9.0, every=2)
+        good = write_voc(tmp_path / "good", detections(objects), objects)
+        return good, write_voc(tmp_path / "bad", bad, objects)
+
+    def answer(self, analysis, runs, data, tmp_path, **settings):
+        found = whytransfer.diagnose.run(
+            analysis, runs, data, store=tmp_path / "runs", num_draws=100, **settings
+        )
+        return read_finding(found)
+
+    def test_convergence(self, results, roots, tmp_path):
+        good, bad = results
+        runs = {"mine": good, "mine:length_0.5": bad, "theirs": bad, "theirs:length_0.5": bad}
+        finding = self.answer("convergence", runs, roots["voc"], tmp_path, lengths=(0.5, 1))
+        assert finding.headline.name == "AP[theirs - mine at 1x]"
+        gaps = {row["length"]: row["difference"] for row in finding.tables[0].rows}
+        assert gaps["0.5"] == 0 and gaps["1"] == finding.headline.value < -10
+
+    def test_stage_transplant(self, results, roots, tmp_path):
+        good, bad = results
+        runs = {"mine": good, "mine:up_to_layer1_standard": bad, "random_init": bad}
+        finding = self.answer(
+            "stage_transplant", runs, roots["voc"], tmp_path,
+            cuts=("layer1",), keep=("up_to",), rest=("standard",),
+        )  # fmt: skip
+        assert finding.headline.name == "AP[mine up_to_layer1_standard - mine]"
+        assert finding.headline.high < 0
+        assert finding.tables[0].rows[0]["over the reference"] == 0
+
+    def test_label_overlap(self, results, roots, tmp_path):
+        good, bad = results
+        objects = truth(roots, "voc")
+        seen = labelled_data(tmp_path / "pretraining", objects.classes[:1])
+        finding = self.answer(
+            "label_overlap", {"mine": good, "random_init": bad}, roots["voc"], tmp_path,
+            against=seen,
+        )  # fmt: skip
+        _, by_class, _ = finding.tables
+        assert [row["in pretraining"] for row in by_class.rows].count("yes") == 1
+        gains = [row["gain"] for row in by_class.rows if row["gain"] is not None]
+        assert min(gains) >= 0 and max(gains) > 10
+
+    def test_leakage_scores_without_what_leaked(self, results, roots, tmp_path):
+        good, bad = results
+        source = from_spec(look(roots["voc"]), None, "here").open("test")
+        copies = [(f"copy{k}.png", source[k].image, 0) for k in range(3)]
+        seen = pretraining_data(tmp_path / "pretraining", copies)
+        finding = self.answer(
+            "leakage", {"mine": good, "theirs": bad}, roots["voc"], tmp_path, against=seen
+        )
+        assert finding.headline.value == pytest.approx(100 * 3 / len(source))
+        rows = {row["arm"]: row for row in finding.tables[1].rows}
+        assert rows["mine"]["with"] == rows["mine"]["without"] == 100
+        assert rows["theirs"]["with"] < 90 and rows["theirs"]["low"] is not None
+
+    def test_a_checkpoint_is_asked_about_its_data_alone(self, results, roots, tmp_path):
+        seen = pretraining_data(tmp_path / "pretraining")
+        torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "theirs.pth")
+        runs = {"mine": results[0], "theirs": tmp_path / "theirs.pth"}
+        finding = self.answer("leakage", runs, roots["voc"], tmp_path, against=seen)
+        assert finding.headline.name == "leaked[mine, theirs]" and finding.headline.value == 0
+
+    def test_precision_is_averaged_as_the_data_or_the_runs_beside_them_are(self, roots, tmp_path):
+        def rules(layout, *given):
+            data = from_spec(look(roots[layout]), None, "here")
+            subjects = [Subject(f"arm{k}", 0, one) for k, one in enumerate(given)]
+            return [run.rule for run in Reader("scored", Store(tmp_path), data).read(subjects)]
+
+        for layout, rule in (("voc", "voc07"), ("coco", "coco101")):
+            objects = truth(roots, layout)
+            file = tmp_path / f"{layout}.json"
+            write_detections(file, detections(objects), objects)
+            assert rules(layout, file) == [rule]
+            run = artifact(tmp_path / layout, replace(objects, masks=None), detections(objects))
+            assert rules(layout, file, run) == ["coco101", "coco101"]
+
+    @pytest.mark.parametrize("analysis", ["drift", "inversion"])
+    def test_analyses_of_networks_name_those_that_read_them(
+        self, analysis, results, roots, tmp_path
+    ):
+        with pytest.raises(InputError, match="this analysis looks at networks") as caught:
+            whytransfer.diagnose.run(
+                analysis, {"mine": results[0]}, roots["voc"], store=tmp_path / "runs"
+            )
+        able = "convergence, detection_errors, label_overlap, leakage, stage_transplant"
+        assert str(caught.value).endswith(f"predictions can be given to {able}")
 
 
 class TestBadInput:

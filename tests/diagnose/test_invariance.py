@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from tests.diagnose.networks import (
+    collapsed,
     colour_blind,
     colour_only,
     network,
@@ -56,7 +57,17 @@ def shown(finding):
     }
 
 
-def test_a_collapsed_network_is_found(tints, tmp_path):
+def test_a_network_trained_until_it_collapsed_is_found(tints, tmp_path):
+    finding = answer([seen("a", network()), seen("b", collapsed())], tints, tmp_path)
+    assert "b has a higher share of variance between categories at layer4" in finding.answer
+    found, values = shown(finding), values_of(finding)
+    assert found["category_share", "layer2"] > 0.2 and found["category_share", "layer4"] > 0.3
+    assert found["within_over_between", "layer4"] < 0
+    assert values["within_over_between.layer4[b]"] < 0.1
+    assert values["retrieval.layer4[b - a]"] < 0
+
+
+def test_a_network_that_sees_colour_alone_is_found(tints, tmp_path):
     runs = [seen("a", network()), seen("b", colour_only(network()))]
     finding = answer(runs, tints, tmp_path)
     assert "b has a higher share of variance between categories" in finding.answer

@@ -9,6 +9,7 @@ import pytest
 import torch
 from tests.diagnose.networks import network, seen, world
 from tests.diagnose.planted.inversion import QUICK, SMALL, blinded
+from tests.diagnose.test_lpips import linear, trunk
 
 from whytransfer import diagnose
 from whytransfer.backbone import artifact
@@ -24,7 +25,7 @@ from whytransfer.diagnose import stage as diagnose_stage
 from whytransfer.diagnose.analyses import inversion
 from whytransfer.diagnose.analyses.inversion import Config, answer, settled
 from whytransfer.diagnose.inversion_fits import Recipe, _Seeing, chunks, moments
-from whytransfer.diagnose.lpips import LpipsFiles
+from whytransfer.diagnose.lpips import Lpips, LpipsFiles
 
 FEW = QUICK.model_copy(
     update={"num_images": 2, "prior": SMALL.model_copy(update={"num_steps": 3}), "num_moments": 2}
@@ -34,6 +35,9 @@ FEW = QUICK.model_copy(
 def fitted(changes):
     """The quickest settings with another fit."""
     return FEW.model_copy(update={"prior": SMALL.model_copy(update=changes)})
+
+
+SIGHTED_BLIND = (("sighted", lambda net: net), ("blind", blinded))
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +97,15 @@ class TestTheFinding:
         assert curve[-1] == last.value
         assert {row["level"] for row in found.figures["psnr"]} == {"stem", "layer1"}
 
+    def test_every_measure_has_a_curve(self, finding):
+        figures = finding[0].figures
+        for name in ("psnr", "ssim", "distance_sighted", "distance_blind", "loss"):
+            for level in ("stem", "layer1"):
+                rows = figures[f"{name}_over_steps_{level}"]
+                assert [row["x"] for row in rows if row["arm"] == "blind"] == [1, 4, 15]
+                last = next(m for m in finding[0].metrics if m.name == f"{name}.{level}[sighted]")
+                assert [row["value"] for row in rows if row["arm"] == "sighted"][-1] == last.value
+
     def test_the_eyes_have_a_table_of_their_levels(self, finding):
         tables = {table.title: table for table in finding[0].tables}
         table = tables["Distance in the eyes of sighted, level by level"]
@@ -104,7 +117,7 @@ class TestTheFinding:
 
     def test_pictures_stand_beside_their_original(self, finding, data):
         found, folder = finding
-        assert found.pictures[0].tags == {"level": "stem", "image": "all"}
+        assert found.pictures[0].tags == {"level": "stem", "image": "contact sheet"}
         assert len(found.pictures) == 2 * (1 + QUICK.num_pictures)
         for picture in found.pictures:
             pixels = cv2.imread(str(folder / picture.file))
@@ -121,6 +134,23 @@ class TestTheFinding:
         found = answer([seen("only", network())], data, FEW, tmp_path)
         assert found.answer.startswith("Pictures found from only's stem have a PSNR of")
         assert found.headline.low <= found.headline.value <= found.headline.high
+
+    @pytest.mark.parametrize("seeds", [1, 3])
+    def test_one_image_has_no_interval_over_images(self, data, tmp_path, seeds):
+        runs = [seen(arm, net(network(k)), k) for k in range(seeds) for arm, net in SIGHTED_BLIND]
+        found = answer(runs, data, FEW.model_copy(update={"num_images": 1}), tmp_path)
+        assert found.headline.value < -0.01
+        over = {metric.interval for metric in (found.headline, *found.metrics)}
+        assert not any("images" in one and not one.startswith("none") for one in over)
+        assert "One image says nothing of others" in found.caveat
+        rows = found.figures["psnr_over_steps_stem"]
+        assert all(row["low"] is None and row["value"] is not None for row in rows)
+        assert len(found.pictures) == 2
+        if seeds == 1:
+            assert found.answer.startswith("No difference shown to sighted")
+            assert all(m.low is None and m.high is None for m in (found.headline, *found.metrics))
+            tables = [table for table in found.tables if table.title.startswith("Differences")]
+            assert {row["shown"] for table in tables for row in table.rows} == {"no"}
 
     def test_three_seeds_widen_the_interval_to_other_trainings(self, data, tmp_path):
         runs = [
@@ -332,6 +362,36 @@ class TestBadInput:
             data, tmp_path, levels=("layer4",), view=Centre(resize_px=14, crop_px=14)
         )  # fmt: skip
         assert "14 px is smaller than the stride of layer4, 16 px" in said
+
+    @pytest.fixture
+    def unfitted(self, monkeypatch):
+        """Fails where a picture is looked for."""
+
+        def fit(*_):
+            raise AssertionError("began to fit")
+
+        monkeypatch.setattr(inversion, "chunks", fit)
+
+    def test_an_image_too_small_for_a_trunk(self, data, tmp_path, unfitted):
+        small = {"levels": ("stem",), "view": Centre(resize_px=14, crop_px=14)}
+        said = self.said(data, tmp_path, **small)
+        assert "14 px are too few for a as a trunk: the stride of its layer4 is 16 px" in said
+        assert "leave it out with trunks" in said
+        with pytest.raises(AssertionError, match="began to fit"):
+            answer([seen("a", network())], data, FEW.model_copy(
+                update={**small, "trunks": ()}), tmp_path)  # fmt: skip
+
+    @pytest.mark.parametrize(("net", "side"), [("alex", 14), ("vgg", 14), ("squeeze", 11)])
+    def test_an_image_too_small_for_lpips(self, data, tmp_path, unfitted, monkeypatch, net, side):
+        for name in ("linear", "trunk"):
+            (tmp_path / name).write_text(name)
+        files = LpipsFiles(net=net, linear=tmp_path / "linear", trunk=tmp_path / "trunk")
+        weights = [weight.flatten() for weight in linear(net)]
+        monkeypatch.setattr(inversion, "read_lpips", lambda _: Lpips(net, weights, trunk(net)))
+        small = {"lpips": files, "trunks": (), "view": Centre(resize_px=side, crop_px=side)}
+        said = self.said(data, tmp_path, **small)
+        assert f"{side} px are too few for LPIPS's network" in said
+        assert "raise view.resize_px and view.crop_px, or leave lpips out" in said
 
     def test_an_arm_twice_a_reference_and_a_trunk_that_are_none(self, data, tmp_path):
         twice = [seen("a", network()), seen("a", network(1))]

@@ -158,6 +158,23 @@ def detection_errors(folder: Path) -> FindingResult:
     )
 
 
+def sheets(folder: Path, num_rows: int = 8, num_tiles: int = 4) -> FindingResult:
+    """Contact sheets of pictures of 224 px: a large one, a row of it, and a very large one."""
+    made = []
+    for name, rows in (("sheet", num_rows), ("row", 1), ("wall", 10 * num_rows)):
+        height, width = 26 + 228 * rows, 228 * num_tiles
+        slope = np.add.outer(np.arange(height), np.arange(width))
+        pixels = np.stack([slope % 256, slope // 3 % 256, slope // 7 % 256], axis=2)
+        cv2.imwrite(str(folder / f"{name}.png"), pixels.astype(np.uint8))
+        made.append(Picture(file=f"{name}.png", width=width, height=height, caption=name, tags={}))
+    finding = Finding(
+        analysis="inversion", question="What do the features still hold?", answer="Much.",
+        headline=Metric(name="psnr", value=20.0, unit="dB", n=8), caveat="Look.",
+        pictures=tuple(made),
+    )  # fmt: skip
+    return FindingResult(name="inversion", task="", finding=finding, folder=folder)
+
+
 def levels() -> FindingResult:
     """What is measured per level and along a number, of two seeds."""
     rows = [

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.report.example_study import example_study, hostile_study
+from tests.report.example_study import example_study, hostile_study, sheets
 
 from whytransfer.report import write
 
@@ -100,6 +100,20 @@ def test_a_picture_opens_large_and_closes_with_the_keyboard(browser, report):
         assert dialog.bounding_box()["width"] > small.bounding_box()["width"]
         page.keyboard.press("Escape")
         assert dialog.count() == 0
+        assert visit.said == []
+
+
+def test_a_sheet_opens_at_its_own_size(browser, tmp_path):
+    study = example_study(tmp_path).model_copy(update={"findings": (sheets(tmp_path),)})
+    with Visit(browser, write(study, tmp_path / "report.html")) as visit:
+        page = visit.page
+        sheet, row = (page.locator("button.picture").nth(k) for k in range(2))
+        assert row.bounding_box()["width"] > 1.9 * sheet.bounding_box()["width"]
+        for small, size in ((sheet, (912, 1850)), (row, (912, 254))):
+            small.press("Enter")
+            box = page.locator("dialog[open] .large svg").bounding_box()
+            assert (box["width"], box["height"]) == size
+            page.keyboard.press("Escape")
         assert visit.said == []
 
 

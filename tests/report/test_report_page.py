@@ -1,5 +1,6 @@
 """The page as a file: complete, escaped, deterministic, made without torch."""
 
+import base64
 import json
 import math
 import re
@@ -8,12 +9,15 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
-from tests.report.example_study import example_study, hostile_study
+from tests.report.example_study import example_study, hostile_study, sheets
 
 from whytransfer.core.errors import InputError
 from whytransfer.report import vega, write
 from whytransfer.report.content import StudyResult
+from whytransfer.report.gallery import gallery_of, is_sheet
 from whytransfer.report.page import render
 
 MAKE_SCRIPT = vega.script
@@ -158,6 +162,18 @@ def test_pictures_are_embedded_once_with_their_boxes(page):
     assert tags[1] == {"type": "similar", "arm": "moco_v2"}
     buttons = [b.get("data-value") for b in page.all("button") if "aria-pressed" in b]
     assert buttons[:5] == [None, "localisation", "similar", "other", "background"]
+
+
+def test_a_picture_without_boxes_keeps_its_size_up_to_a_limit(tmp_path):
+    gallery = gallery_of(sheets(tmp_path), "g")
+    sizes = []
+    for address in gallery.images.values():
+        content = base64.b64decode(address.partition(",")[2])
+        sizes.append(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR).shape[:2])
+    assert sizes[:2] == [(1850, 912), (254, 912)]
+    height, width = sizes[2]
+    assert 3_990_000 < height * width < 4_010_000 and width / 4 > 110
+    assert [is_sheet(picture) for picture, _ in gallery.pictures] == [True, True, True]
 
 
 def test_several_seeds_stand_as_points(tmp_path):

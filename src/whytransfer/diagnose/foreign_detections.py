@@ -16,7 +16,10 @@ from whytransfer.data.dataset import Dataset
 from whytransfer.data.formats import coco
 from whytransfer.data.predictions import read_detections, truth_of
 from whytransfer.data.voc_results import read_voc_results, voc_result_files
+from whytransfer.ops.average_precision import Metric as Rule
 from whytransfer.ops.detections import Detections, Truth
+
+_BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
 
 FORMS = "COCO results (.json), a folder of comp*_det_*.txt, or a predictions.json"
 """What predictions that others made look like."""
@@ -25,6 +28,11 @@ FORMS = "COCO results (.json), a folder of comp*_det_*.txt, or a predictions.jso
 def is_foreign(path: Path) -> bool:
     """Whether a path is a file, or a folder of VOC's results, rather than an artifact."""
     return path.is_file() or (path.is_dir() and bool(voc_result_files(path)))
+
+
+def holds_predictions(path: Path) -> bool:
+    """Whether what is foreign is predictions: JSON, or VOC's results; else it is a checkpoint."""
+    return path.is_dir() or _head(path).startswith((b"[", b"{"))
 
 
 def content_hash(path: Path) -> str:
@@ -45,6 +53,12 @@ class Foreign:
         """The objects of the test split, with masks where there are any."""
         assert self._data is not None
         return truth_of(self._data.open("test"), masks=True)
+
+    @property
+    def rule(self) -> Rule:
+        """How the data's format averages precision: COCO's as COCO does, others as VOC 2007."""
+        is_coco = self._data is not None and isinstance(self._data.config, coco.Config)
+        return "coco101" if is_coco else "voc07"
 
     def read(self, path: Path) -> tuple[Truth, Detections]:
         """Reads predictions of any known form.
@@ -84,8 +98,11 @@ class Foreign:
 
 def _is_list(path: Path) -> bool:
     """Whether a JSON file holds a list, which begins with a bracket."""
-    with path.open("rb") as file:
-        head = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
-    if not head.startswith((b"[", b"{")):
+    if not holds_predictions(path):
         raise InputError(path, "is no file of predictions", FORMS, "give another file")
-    return head.startswith(b"[")
+    return _head(path).startswith(b"[")
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64).lstrip(_BEFORE_JSON)

@@ -49,7 +49,7 @@ def write_rows(folder: Path, level: str, rows: Sequence[Row]) -> list[Picture]:
     order = ", ".join(rows[0].tiles)
     sheet = np.concatenate([head, *strips])
     caption = f"Contact sheet of {level}: a row for each image; {order}"
-    tags = {"level": level, "image": "all"}
+    tags = {"level": level, "image": "contact sheet"}
     found = [_write(folder / f"sheet_{level}.png", sheet, caption, tags)]
     for number, (row, strip) in enumerate(zip(rows, strips, strict=True)):
         said = "; ".join(f"{name} {row.said[name]}" for name in row.tiles if name in row.said)

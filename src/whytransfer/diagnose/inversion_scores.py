@@ -17,6 +17,7 @@ from torch import Tensor
 from whytransfer.backbone.folding import folded
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.devices import on_gpu
+from whytransfer.core.errors import InputError
 from whytransfer.diagnose.analysis import BackboneRun
 from whytransfer.diagnose.comparing import Measure
 from whytransfer.diagnose.inversion_fits import Chunk
@@ -27,6 +28,10 @@ Floats = NDArray[np.float64]
 
 _MOST_DB = 10.0 * math.log10(12.0 * 255.0**2)
 """PSNR of a picture that is exact but for its rounding to 8 bits; equal pictures count as that."""
+
+
+FEWEST_IMAGES = 2
+"""Of fewer no draw of them says what others would have given."""
 
 
 class Eyes:
@@ -41,6 +46,33 @@ class Eyes:
         self._device = torch.device("cuda" if on_gpu() else "cpu")
         self._trunks = {name: folded(one).to(self._device) for name, one in trunks.items()}
         self._lpips = None if lpips is None else lpips.to(self._device)
+
+    def require_side(self, side_px: int) -> None:
+        """Checks that pictures are large enough for every network; LPIPS's looks at a blank one.
+
+        Raises:
+            InputError: They are smaller than the stride of a trunk's level, or LPIPS's network
+                can't look at them.
+        """
+        field, few = "inversion, field view.crop_px", f"{side_px} px are too few for"
+        todo = "raise view.resize_px and view.crop_px, or leave"
+        for name, trunk in self._trunks.items():
+            level = max(trunk.levels, key=lambda one: one.stride)
+            if level.stride > side_px:
+                raise InputError(
+                    field,
+                    f"{few} {name} as a trunk: the stride of its {level.name} is {level.stride} px",
+                    f"at least {level.stride} px", f"{todo} it out with trunks",
+                )  # fmt: skip
+        blank = torch.zeros(1, 3, side_px, side_px, device=self._device)
+        try:
+            if self._lpips is not None:
+                self._lpips(blank, blank)
+        except RuntimeError as error:
+            raise InputError(
+                field, f"{few} LPIPS's network", "a view that it can look at",
+                f"{todo} lpips out",
+            ) from error  # fmt: skip
 
     @torch.no_grad()
     def measure(self, pictures: Tensor, originals: Tensor) -> dict[str, Tensor]:
@@ -110,7 +142,7 @@ class Scores:
             table[key][moment, problem.image] = value
 
     def measure(self, name: str, weights: NDArray[np.int64], moment: int = -1) -> Measure:
-        """Returns the mean of a measure over the images, with its draws.
+        """Returns the mean of a measure over the images, with its draws; of one image, undefined.
 
         Args:
             weights: (B, images) how often each image counts in each draw.
@@ -120,7 +152,10 @@ class Scores:
         found = Measure(name, words, self.num_images, unit, better)
         for key, values in self.values[name].items():
             at = values[moment]
-            found.add(key, np.append(at.mean(), weights @ at / self.num_images))
+            drawn = weights @ at / self.num_images
+            if self.num_images < FEWEST_IMAGES:
+                drawn = np.full_like(drawn, np.nan)
+            found.add(key, np.append(at.mean(), drawn))
         return found
 
 

@@ -1,12 +1,17 @@
-"""Reads the runs that an analysis is asked about, as the kind that it needs."""
+"""Reads the runs that an analysis is asked about, as the kind that it needs.
+
+Predictions that others made are read wherever detections will do: as ``detections``, ``scored`` and
+``exposed``. An analysis of networks refuses them and names those that don't.
+"""
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
+from whytransfer.core import plugins
 from whytransfer.core.errors import InputError
 from whytransfer.core.store import Artifact, Store
 from whytransfer.data.dataset import Dataset
@@ -19,12 +24,14 @@ from whytransfer.diagnose.analysis import (
     FineTunedRun,
     Kind,
 )
-from whytransfer.diagnose.foreign_detections import Foreign
+from whytransfer.diagnose.foreign_detections import Foreign, holds_predictions
 from whytransfer.diagnose.subjects import Subject
 from whytransfer.ops.average_precision import Metric as Rule
 
 if TYPE_CHECKING:
     from whytransfer.backbone.model import Backbone
+
+_OF_PREDICTIONS: tuple[Kind, ...] = ("detections", "scored", "exposed")
 
 PREDICTIONS, TRUTH = "predictions.json", "truth.json"
 
@@ -42,7 +49,7 @@ class Reader:
         self._store, self._foreign = store, Foreign(data)
         readers: dict[Kind, Callable[[Subject], Any]] = {
             "detections": self._detections,
-            "backbones": _backbone,
+            "backbones": self._backbone,
             "fine_tuned": self._fine_tuned,
             "scored": self._scored,
             "exposed": self._exposed,
@@ -52,15 +59,25 @@ class Reader:
     def read(self, subjects: Sequence[Subject]) -> list[Any]:
         """Returns a run of each subject.
 
+        Predictions from elsewhere don't say how their precision is to be averaged: it is done as
+        for the runs beside them, else as the data's format does.
+
         Raises:
             InputError: One is of another kind, or its inputs are not in the store.
         """
-        return [self._read(subject) for subject in subjects]
+        runs = [self._read(subject) for subject in subjects]
+        foreign = [isinstance(subject.found, Path) for subject in subjects]
+        pairs = list(zip(runs, foreign, strict=True))
+        rules = {rule for run, other in pairs if not other and (rule := _rule_of(run))}
+        if len(rules) != 1:
+            return runs
+        rule = rules.pop()
+        return [replace(run, rule=rule) if other and _rule_of(run) else run for run, other in pairs]
 
     def _detections(self, subject: Subject) -> DetectionRun:
         if isinstance(subject.found, Path):
             truth, detections = self._foreign.read(subject.found)
-            rule: Rule = "voc07"
+            rule = self._foreign.rule
         else:
             artifact = _artifact(subject, "a transfer that detects")
             truth = read_truth(artifact.file(TRUTH))
@@ -77,6 +94,8 @@ class Reader:
         )
 
     def _scored(self, subject: Subject) -> DetectionRun | ClassRun:
+        if _is_predictions(subject.found):
+            return self._detections(subject)
         artifact = _artifact(subject, "a finished transfer")
         kind = _says(artifact)
         if kind == "detections":
@@ -101,13 +120,25 @@ class Reader:
         run = ExposedRun(
             subject.arm, subject.seed, subject.fingerprint, subject.against, variant=subject.variant
         )
-        if isinstance(found, Artifact) and _says(found) == "detections":
+        detects = isinstance(found, Artifact) and _says(found) == "detections"
+        if detects or _is_predictions(found):
             own = self._detections(subject)
             return replace(run, truth=own.truth, detections=own.detections, rule=own.rule)
         return run
 
+    def _backbone(self, subject: Subject) -> BackboneRun:
+        found = subject.found
+        assert found is not None
+        if _is_predictions(found):
+            raise _no_network(found, "a backbone")
+        path = found.path if isinstance(found, Artifact) else found
+        return BackboneRun(subject.arm, subject.seed, subject.fingerprint, partial(_load, path))
+
     def _fine_tuned(self, subject: Subject) -> FineTunedRun:
-        artifact = _artifact(subject, "a transfer that trains the backbone")
+        if _is_predictions(subject.found):
+            raise _no_network(subject.found, "a transfer that trains the backbone")
+        todo = "give a run of `whytransfer transfer`: a file doesn't say how it began"
+        artifact = _artifact(subject, "a transfer that trains the backbone", todo)
         start = artifact.record.inputs.get("backbone")
         if start is None:
             raise InputError(
@@ -146,17 +177,30 @@ def _says(artifact: Artifact) -> str:
     return str(content.get("kind", ""))
 
 
-def _backbone(subject: Subject) -> BackboneRun:
-    found = subject.found
-    assert found is not None
-    path = found.path if isinstance(found, Artifact) else found
-    return BackboneRun(subject.arm, subject.seed, subject.fingerprint, partial(_load, path))
+def _is_predictions(found: Artifact | Path | None) -> TypeGuard[Path]:
+    return isinstance(found, Path) and holds_predictions(found)
 
 
-def _artifact(subject: Subject, expected: str) -> Artifact:
+def _rule_of(run: Any) -> Rule | None:
+    """Says how the precision of a run that detects is averaged; of another, nothing."""
+    if isinstance(run, DetectionRun):
+        return run.rule
+    return run.rule if isinstance(run, ExposedRun) and run.detections is not None else None
+
+
+def _no_network(path: Path, expected: str) -> InputError:
+    names = plugins.names("analysis")
+    able = [name for name in names if plugins.find("analysis", name).NEEDS in _OF_PREDICTIONS]
+    return InputError(
+        path, "holds predictions, and this analysis looks at networks", expected,
+        "predictions can be given to " + ", ".join(able),
+    )  # fmt: skip
+
+
+def _artifact(subject: Subject, expected: str, todo: str = "") -> Artifact:
     if isinstance(subject.found, Artifact):
         return subject.found
-    raise InputError(subject.found or subject.arm, "is no artifact of a store", expected)
+    raise InputError(subject.found or subject.arm, "is no artifact of a store", expected, todo)
 
 
 def _load(path: Path) -> "Backbone":

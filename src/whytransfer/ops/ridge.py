@@ -84,8 +84,8 @@ def fit(features: Decomposed, targets_NT: Floats, penalties: Sequence[float]) ->
     would weigh as much as any other, and test images in which it is active would be read wildly.
 
     Source: Hoerl and Kennard 1970; Golub, Heath and Wahba 1979, "Generalized cross-validation as a
-        method for choosing a good ridge parameter", eq. 1.4 (the intercept counts as one of the
-        fitted directions).
+        method for choosing a good ridge parameter" (the criterion V(λ); the intercept counts as one
+        of the fitted directions).
     """
     num_images = len(targets_NT)
     intercept = targets_NT.mean(axis=0)

@@ -29,7 +29,8 @@ def linear_cka(first_NN: Floats, second_NN: Floats) -> float:
     the same for all images. With fewer images than features it is near 1 for features that have
     nothing to do with each other: see :func:`debiased_cka`.
 
-    Source: Kornblith et al. 2019, "Similarity of neural network representations revisited", eq. 4.
+    Source: Kornblith et al. 2019, "Similarity of neural network representations revisited"
+        (CKA, normalised HSIC of linear kernels).
     """
     first, second = _centred(first_NN), _centred(second_NN)
     return _ratio(float((first * second).sum()), _square(first), _square(second))
@@ -41,8 +42,8 @@ def debiased_cka(first_NN: Floats, second_NN: Floats) -> float:
     At least 4 images; at most 1, and slightly below 0 by chance. NaN where the features of one set
     vary too little for an estimate above 0.
 
-    Source: Nguyen, Raghu and Kornblith 2021, "Do wide and deep networks learn the same things?",
-        eq. 2 and 3, for a single batch.
+    Source: Nguyen, Raghu and Kornblith 2021, "Do wide and deep networks learn the same things?"
+        (minibatch CKA, for a single batch).
     """
     return _ratio(
         unbiased_hsic(first_NN, second_NN),
@@ -54,8 +55,8 @@ def debiased_cka(first_NN: Floats, second_NN: Floats) -> float:
 def unbiased_hsic(first_NN: Floats, second_NN: Floats) -> float:
     """Returns the unbiased estimate of HSIC of two Gram matrices of at least 4 images.
 
-    Source: Song et al. 2012, "Feature selection via dependence maximization" (HSIC₁), as Nguyen et
-        al. 2021 write it, eq. 3.
+    Source: Song et al. 2012, "Feature selection via dependence maximization" (HSIC₁), which Nguyen
+        et al. 2021 use.
     """
     n = len(first_NN)
     if n < 4:
@@ -192,7 +193,7 @@ def uniformity(weights_BN: Floats, unit_ND: Floats, t: float = 2.0) -> Floats:
         t: As in the paper, where it is 2.
 
     Source: Wang and Isola 2020, "Understanding contrastive representation learning through
-        alignment and uniformity on the hypersphere", eq. 3 (L_uniform).
+        alignment and uniformity on the hypersphere" (L_uniform).
     """
     distances = squared_distances(unit_ND @ unit_ND.T)
     every = np.ones(distances.shape, dtype=bool)
@@ -209,7 +210,7 @@ def alignment(first_ND: Floats, second_ND: Floats, alpha: float = 2.0) -> Floats
         second_ND: The same of another view.
         alpha: As in the paper, where it is 2.
 
-    Source: Wang and Isola 2020, eq. 2 (L_align).
+    Source: Wang and Isola 2020 (L_align).
     """
     return np.asarray(np.linalg.norm(first_ND - second_ND, axis=1) ** alpha)
 

@@ -1,6 +1,7 @@
 """A finding's pictures, embedded once each, with their boxes and the tags to filter them by."""
 
 import base64
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ ROLES = {
     "wrong": "detection counted as wrong",
 }
 _LONGEST_PX = 640
+_LARGEST_PLAIN = 4_000_000
+"""Pixels of a picture without boxes, such as a sheet of many: 8 rows of 7 at 224 px are 3 million.
+Of a larger one every side shrinks alike."""
+
 _JPEG_QUALITY = 90
 
 
@@ -56,7 +61,8 @@ def gallery_of(result: FindingResult, gallery_id: str) -> Gallery | None:
         return None
     files = list(dict.fromkeys(picture.file for picture in pictures))
     ids = {file: f"{gallery_id}-picture-{i}" for i, file in enumerate(files, start=1)}
-    images = {ids[file]: _data_address(result.folder / file) for file in files}
+    boxed = {picture.file for picture in pictures if picture.boxes}
+    images = {ids[file]: _data_address(result.folder / file, file in boxed) for file in files}
     roles = dict.fromkeys(box.role for picture in pictures for box in picture.boxes)
     return Gallery(
         gallery_id,
@@ -72,6 +78,11 @@ def role_class(box: Box) -> str:
     return box.role if box.role in ROLES else "other"
 
 
+def is_sheet(picture: Picture) -> bool:
+    """Whether a picture is one to read at its own size: large, and without boxes."""
+    return not picture.boxes and max(picture.width, picture.height) > _LONGEST_PX
+
+
 def _tags(pictures: Sequence[Picture]) -> tuple[Tag, ...]:
     """Returns the tags with something to choose between."""
     names = dict.fromkeys(name for picture in pictures for name in picture.tags)
@@ -82,10 +93,11 @@ def _tags(pictures: Sequence[Picture]) -> tuple[Tag, ...]:
     return tuple(tag for tag in tags if len(tag.values) > 1)
 
 
-def _data_address(path: Path) -> str:
-    """Reads an image and returns it as an embedded JPEG of at most 640 px.
+def _data_address(path: Path, boxed: bool) -> str:
+    """Reads an image and returns it as an embedded JPEG.
 
-    Boxes are in stored pixels, so an EXIF rotation is left out here and thereby in the browser.
+    A photograph under boxes has at most 640 px on its long side. Boxes are in stored pixels, so an
+    EXIF rotation is left out here and thereby in the browser.
     """
     import cv2
 
@@ -97,7 +109,9 @@ def _data_address(path: Path) -> str:
             path, "missing, or not an image that can be read", "a picture of a finding",
             "remove the finding's folder and run the study again",
         )  # fmt: skip
-    scale = _LONGEST_PX / max(image.shape[:2])
+    height, width = image.shape[:2]
+    largest = _LONGEST_PX / max(height, width)
+    scale = largest if boxed else math.sqrt(_LARGEST_PLAIN / (height * width))
     if scale < 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     # full colour resolution: the usual halving smears pictures of few pixels

@@ -13,7 +13,7 @@ from whytransfer.report.choices import choice_table
 from whytransfer.report.content import FindingResult, StudyResult, TaskResult
 from whytransfer.report.figures import Chart
 from whytransfer.report.finding_charts import finding_charts
-from whytransfer.report.gallery import Gallery, gallery_of, role_class
+from whytransfer.report.gallery import Gallery, gallery_of, is_sheet, role_class
 from whytransfer.report.provenance import stages_of
 from whytransfer.report.strip import Strip, strip_of
 from whytransfer.report.tables import (
@@ -87,6 +87,7 @@ def render(result: StudyResult) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.globals["role_class"] = role_class
+    environment.globals["is_sheet"] = is_sheet
     # A long name breaks behind an underscore, not within a word.
     environment.filters["breakable"] = lambda name: escape(name).replace("_", Markup("_<wbr>"))
     tasks = [_task_view(task, result, i) for i, task in enumerate(result.tasks, start=1)]

@@ -1,5 +1,6 @@
-"""A third stage that was drawn anew is found; the same network twice is not."""
+"""A third stage that was drawn anew is found; as large a step in other directions is not."""
 
+import itertools
 from pathlib import Path
 
 from tests.diagnose.networks import fine_tuned, network, nudged, redrawn, world
@@ -9,17 +10,20 @@ from whytransfer.diagnose.analyses.drift import Config
 QUICK = Config(num_groups=16)
 
 
-def _runs(second):
-    before = network()
-    after = nudged(before)
-    return [fine_tuned("a", before, after), fine_tuned("b", before, second(after))]
-
-
 def cause(folder: Path):
     """Runs, data and settings in which something is to be found."""
-    return _runs(lambda after: redrawn(after, "layer3")), world(folder), QUICK
+    before = network()
+    after = nudged(before)
+    runs = [
+        fine_tuned("a", before, after), fine_tuned("b", before, redrawn(after, "layer3")),
+    ]  # fmt: skip
+    return runs, world(folder), QUICK
 
 
 def null(folder: Path):
-    """The same, in which nothing is."""
-    return _runs(lambda after: after), world(folder), QUICK
+    """The same, in which nothing is: other networks, each nudged in a direction of its own."""
+    runs = []
+    for number, (arm, seed) in enumerate(itertools.product("ab", range(3))):
+        before = network(number)
+        runs.append(fine_tuned(arm, before, nudged(before, number), seed))
+    return runs, world(folder), QUICK

@@ -1,10 +1,10 @@
-"""A network that was blinded is found; the same network twice is not."""
+"""A network that was blinded is found; two arms of random networks are not."""
 
 import copy
 from pathlib import Path
 
 import torch
-from tests.diagnose.networks import network, seen, world
+from tests.diagnose.networks import alike, network, seen, world
 
 from whytransfer.backbone.features import Centre
 from whytransfer.diagnose.analyses.inversion import Config
@@ -28,16 +28,12 @@ def blinded(net):
     return blind
 
 
-def _runs(second):
-    sighted = network()
-    return [seen("sighted", sighted), seen("other", second(sighted))]
-
-
 def cause(folder: Path):
     """Runs, data and settings in which something is to be found."""
-    return _runs(blinded), world(folder), QUICK
+    runs = [seen("sighted", network()), seen("other", blinded(network()))]
+    return runs, world(folder), QUICK
 
 
 def null(folder: Path):
-    """The same, in which nothing is."""
-    return _runs(lambda net: net), world(folder), QUICK
+    """The same, in which nothing is: two arms of random networks."""
+    return alike(), world(folder), QUICK.model_copy(update={"trunks": ()})

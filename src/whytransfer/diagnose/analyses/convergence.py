@@ -5,8 +5,8 @@ with it; an earlier checkpoint of a longer run, whose learning rate has not fall
 read. The gaps to the reference at all lengths, of all arms, and how far each arm's gap shrinks
 from the shortest to the longest, are one family, corrected by Holm's method.
 
-Source: He, Girshick and Dollár 2019, "Rethinking ImageNet pre-training", section 3.2 (schedules
-from 1x to 6x); Zhao et al. 2021, section 3.
+Source: He, Girshick and Dollár 2019, "Rethinking ImageNet pre-training" (schedules from 1x to 6x);
+Zhao et al. 2021 (detection fine-tuned from each pretraining).
 """
 
 from collections.abc import Sequence

@@ -2,7 +2,8 @@
 
 Every network is read before and after its fine-tuning on the same test images. Their features at
 each level are compared by linear CKA, their weights by relative distance, and the number of
-directions that the features fill is counted on both sides. Arms are compared in CKA.
+directions that the features fill is counted on both sides. Arms are compared in CKA. The runs are
+transfers of a store alone, since a checkpoint doesn't say with which network it began.
 
 Source: Kornblith et al. 2019 (CKA); Song et al. 2012, Nguyen et al. 2021 (without its bias); Roy
 and Vetterli 2007 (effective rank).

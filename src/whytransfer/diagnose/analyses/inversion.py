@@ -4,7 +4,7 @@ For each image a deep image prior is fitted until the frozen backbone sees in it
 saw in the image; how close the picture is to the image says what the features still hold. Arms are
 compared over the same images, each of which begins with the same generator under every arm.
 
-Source: Zhao et al. 2021, section 5 (reconstruction); Good_transfer, code_reconstruction_DIP
+Source: Zhao et al. 2021, reconstruction from features; Good_transfer, code_reconstruction_DIP
     @060ba39, whose procedure this is: layer4, 3001 steps of Adam at 0.001, 224 px of 256.
 Differs: An image begins with the same weights and noise under every arm (the authors draw anew);
     the saved picture is rounded, theirs cut off. The picture is generated ImageNet-normalised and
@@ -38,6 +38,7 @@ from whytransfer.diagnose.comparing import (
     differences,
     estimates,
     few_seeds,
+    number,
     reference_arm,
     said,
     sentence,
@@ -46,7 +47,7 @@ from whytransfer.diagnose.comparing_tables import difference_table, figures, val
 from whytransfer.diagnose.deep_image_prior import Prior
 from whytransfer.diagnose.inversion_fits import Chunk, Recipe, chunks, moments
 from whytransfer.diagnose.inversion_pictures import ORIGINAL, Row, write_rows
-from whytransfer.diagnose.inversion_scores import Eyes, Scores
+from whytransfer.diagnose.inversion_scores import FEWEST_IMAGES, Eyes, Scores
 from whytransfer.diagnose.looking import Look, images
 from whytransfer.diagnose.lpips import LpipsFiles, read_lpips
 from whytransfer.ops.comparisons import fewest_draws
@@ -60,7 +61,6 @@ RESUMES = True
 _FigureRow = dict[str, str | int | float | None]
 
 _NAME = "inversion"
-_CURVES = ("psnr", "ssim", "lpips")
 _CAVEAT = (
     "{n} test images of {crop_px} px, {num_steps} steps. What a picture shows is what the features"
     " and the generator hold together: the generator alone prefers smooth, natural pictures, and"
@@ -72,6 +72,10 @@ _CAVEAT = (
     " found again does not make a backbone transfer. Intervals resample the images, each with its"
     " own start of the generator."
 )
+_ONE_IMAGE = (
+    " One image says nothing of others: there is no interval over images, and one over seeds is of"
+    " this image alone. Raise num_images."
+)
 
 
 class Config(BaseConfig):
@@ -79,7 +83,8 @@ class Config(BaseConfig):
 
     Attributes:
         levels: Whose features are inverted, each for itself.
-        num_images: Test images, of more a fixed random choice.
+        num_images: Test images, of more a fixed random choice. One gives pictures and numbers
+            without an interval over images.
         view: How an image is seen.
         prior: The generator and its fit.
         metric: What the headline compares.
@@ -157,9 +162,9 @@ def answer(
         work: Where what is done is kept, so that an interrupted run goes on to the same bits.
 
     Raises:
-        InputError: There are no data, a backbone lacks a level, an image is smaller than a level's
-            stride, an arm has a seed twice, the reference or a trunk is no arm, or a file of
-            LPIPS's weights can't be used.
+        InputError: There are no data, a backbone lacks a level, an image is too small for a level,
+            a trunk or LPIPS, an arm has a seed twice, the reference or a trunk is no arm, or a file
+            of LPIPS's weights can't be used.
         TrainingError: A loss is no longer finite.
     """
     config = settled(config)
@@ -169,9 +174,9 @@ def answer(
     look = Look(_NAME, config.levels, config.view)
     for run in runs:
         look.levels_of(run.load())
-    eyes = Eyes(
-        _trunks(arms, config.trunks), None if config.lpips is None else read_lpips(config.lpips)
-    )
+    lpips = None if config.lpips is None else read_lpips(config.lpips)
+    eyes = Eyes(_trunks(arms, config.trunks), lpips)
+    eyes.require_side(config.view.crop_px)
     views = _views(source, config.view)
     recipe = Recipe(
         config.prior,
@@ -271,6 +276,8 @@ def _finding(scores: Scores, reference: str, few: str, config: Config) -> Findin
     caveat = _CAVEAT.format(
         n=scores.num_images, crop_px=config.view.crop_px, num_steps=config.prior.num_steps
     )
+    if scores.num_images < FEWEST_IMAGES:
+        caveat += _ONE_IMAGE
     return Finding(
         analysis=_NAME,
         question=QUESTION,
@@ -281,7 +288,7 @@ def _finding(scores: Scores, reference: str, few: str, config: Config) -> Findin
         tables=tuple(tables),
         figures={
             **figures([one for one in every if one.name != "loss"]),
-            **_curves(scores, weights, [one.name for one in every if one.name in _CURVES]),
+            **_curves(scores, weights, [one.name for one in every]),
         },
     )
 
@@ -332,10 +339,10 @@ def _curves(
     return {name: tuple(rows) for name, rows in found.items()}
 
 
-def _point(measure: Measure, arm: str, level: str) -> dict[str, float]:
+def _point(measure: Measure, arm: str, level: str) -> _FigureRow:
     """What an arm has at a level: the mean over its seeds, with the images' interval."""
     seeds = measure.seeds(arm)
     drawn = measure.drawn(arm, seeds, level)
     assert drawn is not None
-    low, high = percentile_interval(drawn.mean(axis=0))
+    low, high = map(number, percentile_interval(drawn.mean(axis=0)))
     return {"value": float(measure.points(arm, seeds, level).mean()), "low": low, "high": high}

@@ -7,8 +7,8 @@ the arm is what the stages that it lacks were worth with the others there. The l
 are one family, corrected by Holm's method. What it keeps over the reference is shown beside it, as
 a share of the arm's gain only where there is one: its own interval lies above 0.
 
-Source: Zhao et al. 2021, section 3 (it is low- and mid-level features that transfer), asked by
-intervention; Raghu et al. 2019, "Transfusion", section 5 (weight transfusion).
+Source: Zhao et al. 2021 (it is low- and mid-level features that transfer), asked by intervention;
+Raghu et al. 2019, "Transfusion" (weight transfusion).
 """
 
 import itertools

@@ -9,8 +9,8 @@ matched    every weight tensor normal, with the mean and standard deviation of t
 Matched weights keep the scale that pretraining found, so a gain that they keep may be the scale's.
 BatchNorm of those stages starts anew in both: scale 1, shift 0, running mean 0, running variance 1.
 
-Source: Zhao et al. 2021, section 3 (low- and mid-level features transfer); Raghu et al. 2019,
-"Transfusion", section 5 (weight transfusion, and weights drawn with the pretrained moments).
+Source: Zhao et al. 2021 (low- and mid-level features transfer); Raghu et al. 2019, "Transfusion"
+(weight transfusion, and weights drawn with the pretrained moments).
 """
 
 from typing import Literal
