@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+import whytransfer.pretrain
 from whytransfer import cli
 
 
@@ -116,6 +117,20 @@ def test_check_takes_a_format_and_its_fields(run, tmp_path):
     assert run("data", "check", f"imagefolder:{tmp_path}", "test=train")[0] == 0
     status, _, err = run("data", "check", f"imagefolder:{tmp_path}", "tst=train")
     assert status == 2 and "did you mean 'test'" in err
+
+
+def test_a_vision_transformer_is_refused_by_a_detector_before_anything_is_begun(run, tmp_path):
+    store, settings = tmp_path / "runs", ["num_train=8", "num_test=8", "size_px=64"]
+    assert run("data", "make", "crowds", tmp_path / "crowds", *settings)[0] == 0
+    network = {"name": "vit_tiny_16", "width": 8}
+    vit = whytransfer.pretrain.run("random_init", architecture=network, store=store)
+    before = sorted(store.rglob("*"))
+    words = ("transfer", "voc07_detection", "--backbone", vit.path, "--store", store)
+    status, out, err = run(*words, "--data", tmp_path / "crowds")
+    assert status == 2 and out == "" and len(err.strip().splitlines()) == 1
+    assert "a vision transformer, its levels are embed, block3" in err
+    assert "a task without stages: linear_readout, stage_readout" in err
+    assert {*store.rglob("*")} - {*before} == {store / "hashes.json"}  # of the data's files
 
 
 def test_version(run):

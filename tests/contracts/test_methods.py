@@ -9,6 +9,7 @@ import torch
 
 from whytransfer.backbone.build import Architecture, build
 from whytransfer.core import plugins
+from whytransfer.core.errors import InputError
 from whytransfer.core.streams import Stream
 from whytransfer.pretrain.method import Method, Setting, TrainedConfig, ViewBatch
 from whytransfer.pretrain.parts import discrimination
@@ -136,6 +137,12 @@ def test_what_changes_numbers_is_left_to_the_machine_and_settled_in_the_recipe(n
     assert [getattr(automatic, field) for field in fields] == ["auto"] * 3
     training = resolve(name, {}, "test", device="cpu").training
     assert "auto" not in [getattr(training, field) for field in fields]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_what_trains_refuses_a_vision_transformer(name):
+    with pytest.raises(InputError, match=r"field architecture.*vit_tiny_16.*ResNets.*random_init"):
+        resolve(name, {"architecture": {"name": "vit_tiny_16"}}, "test")
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in TRAINED])

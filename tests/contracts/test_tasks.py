@@ -11,6 +11,7 @@ from tests.transfer import painted
 from whytransfer.backbone.build import Architecture, build
 from whytransfer.core import plugins
 from whytransfer.core.config import Config, to_plain
+from whytransfer.core.errors import InputError
 from whytransfer.core.streams import Stream
 from whytransfer.data.dataset import from_spec
 from whytransfer.data.episode_predictions import EpisodePredictions, write_episodes
@@ -28,9 +29,13 @@ from whytransfer.data.world import crowds, faces, novelties, things
 from whytransfer.ops.detections import Detections
 from whytransfer.train.learner import Context
 from whytransfer.transfer.parts import episodes
+from whytransfer.transfer.parts.stages import BUILT_ON, WITHOUT_STAGES, require_task
 from whytransfer.transfer.stage import resolve
 from whytransfer.transfer.task import PREDICTIONS, TRUTH, Predicts, Setting, Task
 
+RESNET = Architecture(name="resnet10", width=8, stem_pool=False)
+VIT = Architecture(name="vit_tiny_16", width=8)
+VIT_SETTINGS = {"mafl_landmarks": {"regressor": {"levels": ["block6", "block12"]}}}
 NAMES = plugins.names("task")
 TRAINED = [name for name in NAMES if plugins.find("task", name).Task.TRAINS]
 SMALL = {
@@ -92,13 +97,13 @@ def data(tmp_path_factory):
     }
 
 
-def _task(name, data, seed=0, **settings):
+def _task(name, data, seed=0, architecture=RESNET, **settings):
     module = plugins.find("task", name)
     small = {**SMALL, "views": VIEWS.get(module.Task.PREDICTS)}
     small["training"] = {"batch_size": 4}
     known = {key: value for key, value in small.items() if key in module.Config.model_fields}
     config = resolve(name, {**known, **settings}, "test")
-    backbone = build(Architecture(name="resnet10", width=8, stem_pool=False), Stream(0, "b"))
+    backbone = build(architecture, Stream(0, "b"))
     dataset = data[module.Task.PREDICTS]
     train, test = dataset.open("train"), dataset.open("test")
     apart = train.kept_apart() if module.Task.PREDICTS == "episodes" else None
@@ -302,3 +307,20 @@ def test_what_it_writes_can_be_scored(name, data, tmp_path):
     assert metrics[0].n == (task.config.num_episodes if episodic else len(task.setting.test))
     assert metrics[0].interval == ("episodes" if episodic else "images")
     assert len({m.name for m in metrics}) == len(metrics)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_vision_transformer_is_read_or_refused_with_the_tasks_that_read_it(name, data, tmp_path):
+    assert (name in WITHOUT_STAGES) != (name in BUILT_ON), "say in parts/stages.py which it is"
+    if name in WITHOUT_STAGES:
+        require_task(name, VIT)
+        task = _task(name, data, architecture=VIT, **VIT_SETTINGS.get(name, {}))
+        _is_kept_or_moved(task, tmp_path)
+        assert type(task).score(tmp_path, task.config)[0].value is not None
+        return
+    said = (
+        r"a vision transformer, its levels are embed, .*a ResNet with .*layer4.*: linear_readout, "
+    )
+    for refused in (lambda: _task(name, data, architecture=VIT), lambda: require_task(name, VIT)):
+        with pytest.raises(InputError, match=said):
+            refused()

@@ -141,6 +141,15 @@ def test_a_level_that_a_backbone_lacks_is_refused():
         stage.resolve("transplant", {"level": "layer5"}, "test")
 
 
+def test_a_vision_transformer_is_refused(tmp_path):
+    store, network = Store(tmp_path), {"name": "vit_tiny_16", "width": 8}
+    start = stage.resolve("random_init", {"architecture": network}, "test")
+    whole = stage.run("random_init", None, start, seed=1, store=store, execution=Execution())
+    config = stage.resolve("transplant", {"level": "layer3"}, "test")
+    with pytest.raises(InputError, match=r"holds vit_tiny_16, a vision transformer; .*ResNet"):
+        stage.run_transplant(whole, config, seed=SEED, store=store)
+
+
 def test_alone_it_says_what_it_takes():
     config = stage.resolve("transplant", {}, "test")
     with pytest.raises(InputError, match="takes a network that is trained already"):

@@ -280,7 +280,7 @@ class TestRefusals:
         like = backbone()
         like.levels = (Level("patches", 384, 16), Level("block12", 384, 16))
         config = resolve("cityscapes_segmentation", SMALL, "test")
-        with pytest.raises(InputError, match=r"has the levels patches, block12.*linear_readout"):
+        with pytest.raises(InputError, match=r"its levels are patches, block12.*linear_readout"):
             Task(config, like, Setting(*cities))
 
     def test_a_small_stem_and_a_deep_one(self, cities):

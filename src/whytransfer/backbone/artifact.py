@@ -1,6 +1,6 @@
 """A backbone on disk: weights without code, and beside them all that is needed to use them.
 
-    FOLDER/backbone.safetensors   the weights, under torchvision's names
+    FOLDER/backbone.safetensors   the weights, under torchvision's names, a transformer's timm's
     FOLDER/backbone.json          architecture, preprocessing, provenance
 
 Foreign checkpoints come in through :func:`load_checkpoint`. Either every weight finds its place or
@@ -23,9 +23,11 @@ from whytransfer.backbone.architecture import Architecture
 from whytransfer.backbone.build import build
 from whytransfer.backbone.matching import (
     fit_to,
+    grid_of,
+    layout_of,
     recognise_architecture,
     renamed,
-    require_plain_stem,
+    require_plain,
 )
 from whytransfer.backbone.model import Backbone
 from whytransfer.backbone.preprocessing import Preprocessing
@@ -50,7 +52,8 @@ _UNREADABLE = (
     ValueError,
     KeyError,
 )
-_CONTAINERS = ("state_dict", "model", "model_state_dict")
+_CONTAINERS = ("state_dict", "model", "model_state_dict", "teacher")
+"""Where tensors may lie; of DINO's two networks the teacher is the one that DINO evaluates."""
 
 
 class Description(Config):
@@ -132,8 +135,9 @@ def load(path: Path | str) -> Backbone:
     if (path / MANIFEST).is_file():
         open_artifact(path)
     description = describe(path)
-    backbone = _blank(description.architecture, description.preprocessing)
-    fit_to(backbone, read_tensors(path / WEIGHTS), path / WEIGHTS)
+    tensors = read_tensors(path / WEIGHTS)
+    backbone = _blank(description.architecture, description.preprocessing, grid_of(tensors))
+    fit_to(backbone, tensors, path / WEIGHTS)
     return backbone
 
 
@@ -151,12 +155,16 @@ def load_checkpoint(
 
     Raises:
         InputError: Not readable, of no known layout, of another architecture (lists what is
-            missing, unknown or of another shape), or with the 3×3 stem of small images.
+            missing, unknown or of another shape), with the 3×3 stem of small images, or a vision
+            transformer that is not plain.
     """
-    tensors = renamed(read_tensors(file), file)
-    require_plain_stem(tensors, file)
-    architecture = architecture or recognise_architecture(tensors, file)
-    backbone = _blank(architecture, preprocessing or Preprocessing())
+    found = read_tensors(file)
+    layout = layout_of(found, file)
+    tensors = renamed(found, layout)
+    require_plain(tensors, file)
+    heads = getattr(layout, "HEADS", {})
+    architecture = architecture or recognise_architecture(tensors, file, heads)
+    backbone = _blank(architecture, preprocessing or Preprocessing(), grid_of(tensors))
     fit_to(backbone, tensors, file)
     return backbone
 
@@ -199,6 +207,6 @@ def _unpack(file: Path) -> Mapping[str, Any]:
     return values
 
 
-def _blank(architecture: Architecture, preprocessing: Preprocessing) -> Backbone:
+def _blank(architecture: Architecture, preprocessing: Preprocessing, grid: int) -> Backbone:
     """Builds a backbone whose weights are all about to be replaced."""
-    return build(architecture, Stream(0, "replaced"), preprocessing)
+    return build(architecture, Stream(0, "replaced"), preprocessing, grid)

@@ -109,7 +109,8 @@ class Config(BaseConfig):
 
     Attributes:
         view: How an image is seen.
-        levels: At the end of which levels; none names the last one.
+        levels: At the end of which levels; none names the last one, which of a vision transformer
+            is its class token.
         num_values: Numbers per image and level, about: a level of C channels is averaged over a
             square grid of :func:`cells` cells. ``None`` averages over the whole map.
         batch_size: Images at once; it can move a last bit, so it is part of the recipe.
@@ -239,8 +240,9 @@ def cells(channels: int, wanted: int) -> int:
 
 def num_values(level: Level, crop_px: int, wanted: int | None) -> int:
     """Counts the numbers per image of a square crop that :func:`pool` gives at a level."""
-    side = 1 if wanted is None else min(cells(level.channels, wanted), -(-crop_px // level.stride))
-    return level.channels * side**2
+    if wanted is None or level.whole:
+        return level.channels
+    return level.channels * min(cells(level.channels, wanted), -(-crop_px // level.stride)) ** 2
 
 
 def pool(maps: Tensor, wanted: int | None) -> Tensor:
@@ -265,13 +267,9 @@ def pooled(backbone: Backbone, images: Tensor, config: Config) -> dict[str, Tens
         images: (N, H, W, 3) uint8 on its device.
         config: Its view plays no part.
     """
-    found, after = {}, None
-    maps = backbone.preprocessing.normalise(images)
-    for level in named_levels(backbone, config.levels):
-        maps = backbone.run(maps, after=after, upto=level.name)
-        found[level.name] = pool(maps, config.num_values)
-        after = level.name
-    return found
+    names = [level.name for level in named_levels(backbone, config.levels)]
+    every = backbone.maps(backbone.preprocessing.normalise(images), names)
+    return {name: pool(maps, config.num_values) for name, maps in every}
 
 
 def stream(

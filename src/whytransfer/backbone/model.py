@@ -1,5 +1,10 @@
-"""A backbone: a ResNet that describes its own levels and runs from any one to any other."""
+"""A backbone: a ResNet that describes its own levels and runs from any one to any other.
 
+What every backbone can do is here; a vision transformer is one that can't begin in the middle
+(:mod:`whytransfer.backbone.transformer`).
+"""
+
+from collections.abc import Collection, Iterator
 from typing import cast
 
 from torch import Tensor, nn
@@ -23,7 +28,7 @@ class Backbone(nn.Module):
 
     Attributes:
         net: The plain network. Its ``state_dict`` has torchvision's keys without ``fc.*``; its
-            stages are ``net.layer1`` to ``net.layer4``.
+            stages are ``net.layer1`` to ``net.layer4``. Of a transformer it has timm's.
         architecture: What was built.
         preprocessing: What the input must have gone through; the caller applies it.
         levels: The outputs that can be asked for, from the image on.
@@ -51,13 +56,37 @@ class Backbone(nn.Module):
         """Returns the modules that lead to a level from the one before; together they are all."""
         return tuple(self.net.get_submodule(module) for module in _MODULES[self.level(name).name])
 
+    def weights_of(self, name: str) -> list[str]:
+        """Lists the parameters of ``net`` that lead to a level from the one before, by name."""
+        every = (parameter for parameter, _ in self.net.named_parameters())
+        return [parameter for parameter in every if self._level_of(parameter) == name]
+
     def forward(self, x: Tensor) -> Tensor:
         """Returns the last level averaged over space: (N, num_features) of (N, 3, H, W)."""
         return self.features(x).mean(dim=(2, 3))
 
-    def features(self, x: Tensor, upto: str = "layer4") -> Tensor:
-        """Returns one level's map: (N, channels, ⌈H/stride⌉, ⌈W/stride⌉) of (N, 3, H, W)."""
-        return self.run(x, after=None, upto=upto)
+    def features(self, x: Tensor, upto: str | None = None) -> Tensor:
+        """Returns one level's map: (N, channels, ⌈H/stride⌉, ⌈W/stride⌉) of (N, 3, H, W).
+
+        Args:
+            x: The normalised images.
+            upto: Name of the level; ``None`` is the last one.
+        """
+        return self.run(x, after=None, upto=upto or self.levels[-1].name)
+
+    def maps(self, x: Tensor, names: Collection[str]) -> Iterator[tuple[str, Tensor]]:
+        """Yields name and map of some levels, from the image on, in one run.
+
+        Args:
+            x: The normalised images.
+            names: Of the levels; in any order.
+        """
+        after = None
+        for level in self.levels:
+            if level.name in names:
+                x = self.run(x, after, level.name)
+                after = level.name
+                yield level.name, x
 
     def run(self, x: Tensor, after: str | None, upto: str) -> Tensor:
         """Runs the stages that follow one level, up to and including another.
@@ -80,6 +109,10 @@ class Backbone(nn.Module):
             for module in _MODULES[level.name]:
                 x = cast(Tensor, self.net.get_submodule(module)(x))
         return x
+
+    def _level_of(self, parameter: str) -> str:
+        first = parameter.partition(".")[0]
+        return first if first in _MODULES else "stem"
 
     def _index(self, name: str) -> int:
         names = [level.name for level in self.levels]

@@ -98,12 +98,9 @@ class Eyes:
     @staticmethod
     def _distances(trunk: Backbone, pictures: Tensor, originals: Tensor) -> dict[str, Tensor]:
         shown, true = (trunk.preprocessing.normalise(images) for images in (pictures, originals))
-        found, after = {}, None
-        for level in trunk.levels:
-            shown, true = (trunk.run(maps, after, level.name) for maps in (shown, true))
-            found[level.name] = feature_distance(shown, true)
-            after = level.name
-        return found
+        names = [level.name for level in trunk.levels]
+        pairs = zip(trunk.maps(shown, names), trunk.maps(true, names), strict=True)
+        return {name: feature_distance(ours, theirs) for (name, ours), (_, theirs) in pairs}
 
 
 @dataclass

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from whytransfer.backbone.architecture import Architecture
@@ -58,6 +58,17 @@ class TrainedConfig(MethodConfig):
     applier: Literal["auto", "cpu", "device"] = "auto"
     unreadable: Literal["error", "skip"] = "error"
     max_unreadable: float = Field(default=0.01, ge=0, le=1)
+
+    @field_validator("architecture")
+    @classmethod
+    def _is_a_resnet(cls, architecture: Architecture) -> Architecture:
+        if architecture.transformer:
+            raise ValueError(
+                f"{architecture.name} is a vision transformer, and what trains here trains ResNets:"
+                " name one, or take the transformer as it starts (random_init) or as somebody"
+                " trained it (checkpoint)"
+            )
+        return architecture
 
 
 @dataclass(frozen=True)

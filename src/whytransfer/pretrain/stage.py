@@ -1,6 +1,6 @@
 """The pretraining stage: a method trains a backbone on a dataset, as an artifact.
 
-backbone.safetensors    the weights, under torchvision's names
+backbone.safetensors    the weights, under torchvision's names, a transformer's timm's
 backbone.json           architecture, preprocessing, provenance
 training.jsonl          the training log, where anything was trained
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from whytransfer.backbone import artifact
+from whytransfer.backbone.architecture import TRANSFORMERS
 from whytransfer.backbone.build import build as build_backbone
 from whytransfer.backbone.model import Backbone
 from whytransfer.core import plugins
@@ -224,11 +225,17 @@ def run_transplant(
     """Keeps some stages of a pretrained backbone, and initialises the others again.
 
     Raises:
-        InputError: It is no pretrained backbone of the store.
+        InputError: It is no pretrained backbone of the store, or it has no stages.
     """
     record = backbone.record
     if record.stage != "pretrain":
         raise InputError(backbone.path, f"holds the result of {record.stage}", "a backbone")
+    name = artifact.describe(backbone.path).architecture.name
+    if name in TRANSFORMERS:
+        raise InputError(
+            backbone.path, f"holds {name}, a vision transformer", "a ResNet, of whose stages some "
+            "are kept", "leave stage_transplant out, or compare ResNets",
+        )  # fmt: skip
     step = step_for_transplant(backbone.fingerprint, config, seed)
     method = plugins.find("method", TRANSPLANT).Method
 

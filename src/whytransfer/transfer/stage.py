@@ -37,6 +37,7 @@ from whytransfer.train.memory import smaller_batch, with_batch
 from whytransfer.train.running import agree_on_statistics
 from whytransfer.train.synchronised import synchronise
 from whytransfer.transfer.measure import draws
+from whytransfer.transfer.parts.stages import require_task
 from whytransfer.transfer.selection import ROLE, Chosen
 from whytransfer.transfer.sharing import require_shares
 from whytransfer.transfer.task import DIVERGED, Setting, Task, TaskConfig, UntrainedConfig
@@ -116,6 +117,7 @@ def run(
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
         TrainingError: The loss is not finite, in a run that is scored on the test split.
     """
+    require_task(task, backbones.describe(backbone.path).architecture)
     step = _step(task, backbone, data, config, seed)
     everyone = here()
     with everyone.together(), same_bits(execution.deterministic):

@@ -190,15 +190,16 @@ def _add_weights(
     after: Backbone,
     levels: Sequence[str],
 ) -> None:
-    """Adds how far the weights of each level went, and those of each convolution."""
+    """Adds how far the weights of each level went, and those of each layer."""
     first, second = _weights(before), _weights(after)
     for level in levels:
-        names = [name for name in first if _level_of(name) == level]
+        names = before.weights_of(level)
         flat = [np.concatenate([net[name].ravel() for name in names]) for net in (first, second)]
         distance = relative_distance(flat[0], flat[1])
         measures.weights.add((run.arm, run.seed, level), np.array([distance]))
+    shown = {name for level in levels for name in before.weights_of(level)}
     for name, values in first.items():
-        if values.ndim == 4 and _level_of(name) in levels:
+        if name in shown and values.ndim in (2, 4):
             distance = relative_distance(values, second[name])
             measures.layers.setdefault((run.arm, name), []).append(distance)
 
@@ -208,12 +209,6 @@ def _weights(backbone: Backbone) -> dict[str, NDArray[np.float64]]:
         name: value.detach().numpy().astype(np.float64)
         for name, value in backbone.net.named_parameters()
     }
-
-
-def _level_of(name: str) -> str:
-    """The level that a parameter of a network belongs to, by torchvision's names."""
-    first = name.partition(".")[0]
-    return first if first.startswith("layer") else "stem"
 
 
 def _finding(measures: _Measures, reference: str, few: str, look: Look, config: Config) -> Finding:
@@ -273,10 +268,10 @@ def _alone(arm: str, found: Sequence[Metric]) -> tuple[str, Metric]:
 
 
 def _layer_table(measures: _Measures) -> Table:
-    """How far each convolution's weights went, by their length before; mean over the seeds."""
+    """How far each layer's weights went, by their length before; mean over the seeds."""
     rows = [
         {"arm": arm, "layer": name, "distance": number(float(np.mean(values)))}
         for (arm, name), values in measures.layers.items()
     ]
-    title = "Distance of each convolution's weights, by their length before"
+    title = "Distance of each layer's weights, by their length before"
     return Table(title=title, columns=("arm", "layer", "distance"), rows=tuple(rows))

@@ -26,8 +26,9 @@ from whytransfer.transfer.parts.regions import (
     sample_regions,
 )
 from whytransfer.transfer.parts.scenes import SceneBatch, alike
+from whytransfer.transfer.parts.stages import C4, require_levels
 
-_MAP, _HEAD = "layer3", "layer4"
+_MAP, _HEAD = C4
 
 
 class C4Config(Config):
@@ -83,7 +84,7 @@ class C4Detector(nn.Module):
     def __init__(self, backbone: Backbone, num_classes: int, config: C4Config) -> None:
         super().__init__()
         self.backbone, self.num_classes, self.config = backbone, num_classes, config
-        _require_stages(backbone)
+        require_levels(backbone, C4, "a C4 detector")
         level, head = backbone.level(_MAP), backbone.level(_HEAD)
         self.stride_px = level.stride
         self.proposals = ProposalNetwork(level.channels, level.stride, config.proposals)
@@ -241,16 +242,6 @@ class C4Detector(nn.Module):
     @property
     def _device(self) -> torch.device:
         return self.predictor.classes.weight.device
-
-
-def _require_stages(backbone: Backbone) -> None:
-    names = [level.name for level in backbone.levels]
-    if not {_MAP, _HEAD} <= set(names):
-        raise InputError(
-            "backbone", f"its levels are {', '.join(names)}",
-            f"a ResNet with {_MAP} and {_HEAD}, which a C4 detector is built on",
-            "take such a backbone, or a task that reads pooled features, such as linear_readout",
-        )  # fmt: skip
 
 
 def _require_finite(indices: Sequence[int], *outputs: Tensor) -> None:

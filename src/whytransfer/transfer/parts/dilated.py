@@ -11,8 +11,8 @@ from torch import nn
 
 from whytransfer.backbone.model import Backbone
 from whytransfer.core.errors import InputError
+from whytransfer.transfer.parts.stages import DILATED, require_levels
 
-_DILATED = ("layer2", "layer3", "layer4")
 _STEM = (7, 7)
 
 
@@ -22,13 +22,7 @@ def require_stages(backbone: Backbone, output_stride: int) -> None:
     Raises:
         InputError: It has no stages, a stem other than one 7×7 convolution, or no such stride.
     """
-    names = [level.name for level in backbone.levels]
-    if not {*_DILATED} <= {*names}:
-        raise InputError(
-            "backbone", f"has the levels {', '.join(names)}", f"the stages {', '.join(_DILATED)} "
-            "of a ResNet, which segmenters and detectors need",
-            "a backbone without stages, such as a ViT, can be read out: linear_readout",
-        )  # fmt: skip
+    require_levels(backbone, DILATED, "a segmenter")
     stem = getattr(backbone.net, "conv1", None)
     if not isinstance(stem, nn.Conv2d) or stem.kernel_size != _STEM:
         kernel = "×".join(map(str, getattr(stem, "kernel_size", ()))) or "several convolutions"
@@ -62,7 +56,7 @@ def dilate(backbone: Backbone, output_stride: int) -> None:
     levels, before = [], 1
     for level in backbone.levels:
         spread = max(1, level.stride // output_stride)
-        if spread > 1 and level.name in _DILATED:
+        if spread > 1 and level.name in DILATED:
             _spread(backbone.net.get_submodule(level.name), before, spread)
             before = spread
         levels.append(replace(level, stride=min(level.stride, output_stride)))

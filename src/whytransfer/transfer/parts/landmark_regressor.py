@@ -184,14 +184,9 @@ class LandmarkModel(nn.Module):
         """Returns the maps of images (N, S, S, 3), one per level, the backbone run once."""
         images = images.to(self.regressor.linear.device)
         x = self.backbone.preprocessing.normalise(images)
-        found: list[Tensor] = []
-        after: str | None = None
+        names = [level.name for level in self.levels]
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            for level in self.levels:
-                x = self.backbone.run(x, after=after, upto=level.name)
-                after = level.name
-                found.append(x)
-        return tuple(found)
+            return tuple(maps for _, maps in self.backbone.maps(x, names))
 
     def loss(self, batch: FaceBatch, _context: Context) -> dict[str, Tensor]:
         """Returns the smooth L1 loss, and the mean distance in shares of the view's side.
