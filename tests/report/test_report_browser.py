@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.report.example_study import example_study, hostile_study, sheets
+from tests.report.example_study import example_study, hostile_study, levels, sheets
 
 from whytransfer.report import write
 
@@ -44,7 +44,7 @@ class Visit:
         self.page.goto(path.as_uri())
         self.page.wait_for_function(
             "document.querySelectorAll('.plot svg.marks').length"
-            " === document.querySelectorAll('.plot').length"
+            " === document.querySelectorAll('.plot:not(details:not([open]) *)').length"
         )
 
     def __enter__(self):
@@ -114,6 +114,25 @@ def test_a_sheet_opens_at_its_own_size(browser, tmp_path):
             box = page.locator("dialog[open] .large svg").bounding_box()
             assert (box["width"], box["height"]) == size
             page.keyboard.press("Escape")
+        assert visit.said == []
+
+
+def test_figures_beyond_the_first_are_folded_and_drawn_when_they_are_opened(browser, tmp_path):
+    found = levels()
+    rows = found.finding.figures["collapse"]
+    many = found.finding.model_copy(update={"figures": {f"measure_{n}": rows for n in range(7)}})
+    finding = found.model_copy(update={"finding": many})
+    study = example_study(tmp_path).model_copy(update={"findings": (finding,)})
+    with Visit(browser, write(study, tmp_path / "report.html")) as visit:
+        # A diagram and seven charts of levels, of which four stand on the page.
+        section = visit.page.locator("#finding-1")
+        assert section.locator(".plot svg.marks").count() == 4
+        section.get_by_text("4 further figures").click()
+        visit.page.wait_for_function(
+            "document.querySelectorAll('#finding-1 .plot svg.marks').length === 8"
+        )
+        widths = [c.bounding_box()["width"] for c in section.locator(".plot svg.marks").all()]
+        assert min(widths) > 0.9 * max(widths) > 300
         assert visit.said == []
 
 

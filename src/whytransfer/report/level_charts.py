@@ -83,7 +83,7 @@ def level_dots(
     dots = base.mark_point(filled=True, size=60, opacity=1).encode(
         alt.X("value:Q", title=None, scale=alt.Scale(zero=False, nice=True, padding=12))
     )
-    title = f"{words(name)}, per {by}"
+    title = f"{words(name)}, per level" if by == "level" else words(name)
     description = f"{title}, of each arm with its interval: {', '.join(levels)}."
     height_px = len(levels) * (_DOT_PX * len(legend) + _GROUP_GAP_PX)
     spec = specification(alt.layer(*layers, dots), shown, height_px)

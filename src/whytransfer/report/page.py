@@ -29,6 +29,8 @@ from whytransfer.report.tables import (
 from whytransfer.report.verdict import Verdict, interval_note, judge
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_NUM_CHARTS = 4
+"""Of a finding, that are shown at once; more than one beyond are folded away."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class FindingView:
     number: str
     covered: str
     charts: tuple[Chart, ...]
+    further: tuple[Chart, ...]
     tables: tuple[TableView, ...]
     details: tuple[TableView, ...]
     gallery: Gallery | None
@@ -132,6 +135,7 @@ def _task_view(task: TaskResult, result: StudyResult, number: int) -> TaskView:
 def _finding_view(found: FindingResult, result: StudyResult, number: int) -> FindingView:
     finding, place = found.finding, f"finding-{number}"
     charts = finding_charts(finding.figures, result.arms, f"chart-{place}")
+    shown = _NUM_CHARTS if len(charts) > _NUM_CHARTS + 1 else len(charts)
     behind = [
         row_table(f"Figures of {figures.words(name)}", _columns(rows), rows)
         for name, rows in finding.figures.items()
@@ -144,7 +148,8 @@ def _finding_view(found: FindingResult, result: StudyResult, number: int) -> Fin
         found,
         headline,
         covered,
-        tuple(charts),
+        tuple(charts[:shown]),
+        tuple(charts[shown:]),
         tuple(free_table(table) for table in finding.tables if table.rows),
         tuple(table for table in [*behind, *numbers] if table.rows),
         gallery_of(found, place),

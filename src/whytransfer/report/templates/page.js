@@ -2,7 +2,7 @@
 
 /* Charts: each specification stands beside its place; colours are CSS variables of the page. */
 const chartConfig = JSON.parse(document.getElementById("chart-config").textContent);
-for (const source of document.querySelectorAll("script[data-chart]")) {
+const draw = (source) => {
   const place = document.getElementById(source.dataset.chart);
   vegaEmbed(place, JSON.parse(source.textContent), {
     actions: false,
@@ -13,6 +13,12 @@ for (const source of document.querySelectorAll("script[data-chart]")) {
     place.textContent = "This chart can't be drawn: " + error.message;
     console.error(error);
   });
+};
+for (const source of document.querySelectorAll("script[data-chart]")) {
+  /* What is folded away has no width to draw in. */
+  const folded = source.closest("details:not([open])");
+  if (folded) folded.addEventListener("toggle", () => draw(source), { once: true });
+  else draw(source);
 }
 
 /* Galleries: one choice per tag; a picture is shown where all its tags are chosen. */
