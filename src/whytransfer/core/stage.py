@@ -180,6 +180,7 @@ def _materialise(store: Store, step: Step, compute: Compute, device: str) -> Art
         if found := step.find(store):
             return found
         started = time.monotonic()
+        begun = store.work_path(step.fingerprint).exists()  # by a study, or an earlier attempt
         work = store.work(step.fingerprint)
 
         def fill(folder: Path) -> None:
@@ -190,7 +191,8 @@ def _materialise(store: Store, step: Step, compute: Compute, device: str) -> Art
         try:
             artifact = store.write(step.stage, step.name, step.fingerprint, fill)
         except BaseException:
-            store.drop_empty_work(step.fingerprint)
+            if not begun:
+                store.drop_empty_work(step.fingerprint)
             raise
         store.drop_work(step.fingerprint)
         return artifact
