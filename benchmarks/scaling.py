@@ -16,9 +16,9 @@ exponent_batch   a step, over the images in it
 exponent_size    a step, over the side of the view: 2 is proportional to pixels
 two_processes    images per second of two processes (gloo) over those of one, at one thread each:
                  the step of ``pretrain_step.py`` (ResNet-18, 64 pixels, 4,096 keys, BatchNorm in
-                 groups of 32) at the protocol's global batch of 256 images, so 128 in each of two
-                 processes, and as ``two_processes_128`` at that benchmark's 128 images; blocks of
-                 three steps in turns, in trainings that stay alive and wait between; ``seconds``
+                 groups of 32), 128 images in the global batch, so 64 in each of two processes, and
+                 as ``two_processes_256`` at the protocol's global batch of 256; blocks of three
+                 steps in turns, in trainings that stay alive and wait between; ``seconds``
                  has those of a step, and those that process 0 computed in it
 
 All of it is on one thread a process, whatever OMP_NUM_THREADS says.
@@ -57,7 +57,7 @@ IMAGES = (256, 800, 2560)
 KEYS = (4096, 16384, 65536)
 BATCHES = (16, 32, 64, 128)
 SIZES_PX = (32, 64, 96, 128)
-GLOBAL_BATCHES = {"two_processes": 256, "two_processes_128": R18.batch_size}
+GLOBAL_BATCHES = {"two_processes": R18.batch_size, "two_processes_256": 256}
 WARM_UP, STEPS = 2, 6
 WORKER = Path(__file__).with_name("_process_rate.py")
 POLL_SECONDS = 0.005

@@ -16,7 +16,7 @@ NAMES = {
     "inversion": ["vs_single"],
     "detection_errors": ["vs_tidecv", "with_intervals_vs_tidecv"],
     "scaling": [
-        "two_processes", "two_processes_128", "images_x10", "exponent_images", "exponent_keys",
+        "two_processes", "two_processes_256", "images_x10", "exponent_images", "exponent_keys",
         "exponent_batch", "exponent_size",
     ],
 }  # fmt: skip

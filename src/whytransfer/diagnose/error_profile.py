@@ -27,6 +27,7 @@ from whytransfer.ops.hoiem import (
     type_counts,
 )
 from whytransfer.ops.masks import areas as mask_areas
+from whytransfer.ops.means import mean_of_known
 from whytransfer.ops.object_sizes import Sizes, bands
 from whytransfer.ops.tide import (
     MAIN_TYPES,
@@ -203,15 +204,6 @@ def _images_with(truth: Truth, chosen: NDArray[np.bool_] | None = None) -> int:
     return len(np.unique(truth.image[normal if chosen is None else normal & chosen]))
 
 
-def _mean_known(values: Floats) -> Floats:
-    """(..., C) → (...) mean over the classes that have a value; NaN where none has."""
-    known = ~np.isnan(values)
-    count = known.sum(axis=-1)
-    total = np.where(known, values, 0.0).sum(axis=-1)
-    mean: Floats = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    return mean
-
-
 def _errors(run: DetectionRun, rules: ErrorRules) -> TideErrors:
     return tide_errors(
         run.detections,
@@ -235,7 +227,7 @@ def _tide(run: DetectionRun, rules: ErrorRules, draws: Floats) -> _Tide:
             _main(tide_gains(of_size).in_all()), _main(tide_gains(of_size, draws).in_all()), images
         )
     images = _images_with(truth)
-    ap = _mean_known(plain.before)[None], _mean_known(drawn.before)[:, None]
+    ap = mean_of_known(plain.before)[None], mean_of_known(drawn.before)[:, None]
     return _Tide(plain, _Drawn(*ap, images), _Drawn(plain.in_all(), drawn.in_all(), images), parts)
 
 
@@ -292,7 +284,7 @@ def _hoiem(run: DetectionRun, rules: ErrorRules, draws: Floats) -> _Hoiem:
 
     weights = np.concatenate([np.ones((1, draws.shape[1])), draws])
     after = impact(types, found, truth, weights=weights)
-    in_all = {name: _mean_known(values) for name, values in after.items()}
+    in_all = {name: mean_of_known(values) for name, values in after.items()}
     gains = [in_all[repair] - in_all["all"] for repair in REPAIRS]
     costs = np.stack([in_all["all"], *gains], axis=-1)
     return _Hoiem(
@@ -317,7 +309,7 @@ def _ap_by_size(
     scale = bands(run.truth, rules.sizes)
     found = ap_by_size(types, run.detections, run.truth, scale.objects, len(scale.names), weights)
     for band, name in enumerate(scale.names):
-        mean = _mean_known(found[:, band])[:, None]
+        mean = mean_of_known(found[:, band])[:, None]
         yield (
             ("size", name),
             _Drawn(mean[0], mean[1:], _images_with(run.truth, scale.objects == band)),

@@ -17,6 +17,7 @@ from whytransfer.ops.boxes import area_xyxy
 from whytransfer.ops.detections import Detections, Truth
 from whytransfer.ops.masks import areas as mask_areas
 from whytransfer.ops.matching import Pairs, claim_in_turn, mask_overlaps, overlaps, rank_within
+from whytransfer.ops.means import mean_of_known
 
 Metric = Literal["voc07", "voc12", "coco101", "tidecv101"]
 Area = Literal["all", "small", "medium", "large"]
@@ -188,7 +189,11 @@ def _claimed_in_area(
 
 
 def average_precision(
-    matches: Matches, weights: NDArray[np.generic] | None = None, *, metric: Metric
+    matches: Matches,
+    weights: NDArray[np.generic] | None = None,
+    *,
+    metric: Metric,
+    per_image: float | None = None,
 ) -> NDArray[np.float64]:
     """Returns the average precision in [0, 1] of every class and threshold, shape (C, T).
 
@@ -203,6 +208,9 @@ def average_precision(
             more. ``coco101``: the same over 0, .01, ..., 1. ``tidecv101``: the same over 0/100,
             1/100, ..., 100/100, of which ten are a last bit below COCO's. ``voc12``: the area under
             that curve.
+        per_image: Objects of a class per image to which those found are scaled before precision is
+            taken, so that rare and frequent classes compare; recall stays as it is. ``None`` takes
+            precision as it is.
 
     Raises:
         ValueError: The weights are not as many as the images.
@@ -219,7 +227,7 @@ def average_precision(
         for start in range(0, draws.shape[1], outcomes.draws_at_once):
             block = slice(start, start + outcomes.draws_at_once)
             own = np.ascontiguousarray(draws[:, block])
-            result[block, label] = _class_precision(outcomes, own, metric)
+            result[block, label] = _class_precision(outcomes, own, metric, per_image)
     return result if rows.ndim == 2 else result[0]
 
 
@@ -232,10 +240,7 @@ def summary(precision: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     Args:
         precision: (..., C, 10) in [0, 1], at .50, .55, ..., .95; each answer has shape (...).
     """
-    known = ~np.isnan(precision)
-    count = known.sum(axis=-2)
-    total = np.where(known, precision, 0.0).sum(axis=-2)
-    means = 100.0 * np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    means = 100.0 * mean_of_known(precision, axis=-2)
     return {"AP": means.mean(axis=-1), "AP50": means[..., 0], "AP75": means[..., 5]}
 
 
@@ -310,7 +315,10 @@ def _outcomes(matches: Matches, label: int, columns: slice) -> _Outcomes:
 
 
 def _class_precision(
-    outcomes: _Outcomes, weights: NDArray[np.float64], metric: Metric
+    outcomes: _Outcomes,
+    weights: NDArray[np.float64],
+    metric: Metric,
+    per_image: float | None,
 ) -> NDArray[np.float64]:
     """Returns (B, T) average precisions of one class under weights (I, B)."""
     num_draws, num_patterns = weights.shape[1], outcomes.ignored.shape[1]
@@ -323,8 +331,11 @@ def _class_precision(
         counted = seen[tp]
         for pattern in np.flatnonzero(ignored):
             counted -= marked[pattern, tp]
-        found = own[tp].cumsum(axis=0)
-        precision = np.divide(found, counted, out=np.zeros_like(found), where=counted > 0)
+        found = scaled = own[tp].cumsum(axis=0)
+        if per_image is not None:
+            scaled = found * (per_image * weights.sum(axis=0) / np.where(positives, positives, 1))
+            counted += scaled - found
+        precision = np.divide(scaled, counted, out=np.zeros_like(found), where=counted > 0)
         recall = np.divide(found, positives, out=found, where=positives > 0)
         means = _mean_precision(recall, precision, metric)
         answer[:, threshold] = np.where(positives > 0, means, np.nan)

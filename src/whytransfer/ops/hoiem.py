@@ -11,10 +11,11 @@ Overlap is plain IoU of continuous boxes. That is what the original's "+1 pixel"
 
 Source: Hoiem, Chodpathumwan, Dai 2012, "Diagnosing Error in Object Detectors", sections 2-4, and
 the code released with it (analyzeFalsePositives, analyzeTrueDetections,
-matchDetectionsWithGroundTruth).
+matchDetectionsWithGroundTruth, averagePrecisionNormalized).
 Differs: detections of equal score keep the order (image, row). A class with fewer detections than
-a counting rule asks for is counted whole (the original stops with an error). A crowd region, which
-VOC does not have, is treated as a difficult object. By size, all detections are read; the original
+a counting rule asks for is counted whole (the original stops with an error). AP is in percent, and
+0 for a class without a true detection (the original: undefined). A crowd region, which VOC does
+not have, is treated as a difficult object. By size, all detections are read; the original
 first drops those from where normalised precision stays below 0.01.
 """
 
@@ -25,9 +26,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from whytransfer.ops.average_precision import Matches, average_precision
 from whytransfer.ops.detections import Detections, Truth
 from whytransfer.ops.matching import Pairs, claim_in_turn, overlaps, rank_within
-from whytransfer.ops.normalised_precision import normalised_ap
 
 TYPES = ("correct", "localisation", "similar", "other", "background")
 """The types in the order in which they are tested; a type code indexes them."""
@@ -59,6 +60,9 @@ Rule = Literal["top_npos", "npos_false", "first_100_false"]
 ``top_npos``: as many detections as Npos (the original's bars and pies). ``npos_false``: the prefix
 that holds Npos false ones. ``first_100_false``: the prefix that holds 100 false ones.
 """
+
+NORM_PER_IMAGE = 0.15
+"""Objects of a class per image that precision is normalised to."""
 
 _STRONG_IOU, _WEAK_IOU = 0.5, 0.1
 
@@ -214,8 +218,8 @@ def impact(
     objects = _objects(truth, _normal(truth))
     positives = np.broadcast_to(objects, (len(labels), *objects.shape))
     table = np.stack(list(labels.values()))
-    after = normalised_ap(detections, table, positives, weights, normalised=normalised)
-    return dict(zip(labels, np.moveaxis(after, -2, 0), strict=True))
+    after = _ap(detections, table, positives, weights, NORM_PER_IMAGE if normalised else None)
+    return dict(zip(labels, np.moveaxis(after, -1, 0), strict=True))
 
 
 def ap_by_size(
@@ -242,7 +246,36 @@ def ap_by_size(
     labels = np.where(elsewhere, np.int8(0), types.match)
     normal = _normal(truth)
     positives = np.stack([_objects(truth, normal & (band == one)) for one in range(num_bands)])
-    return normalised_ap(detections, labels, positives, weights)
+    ap = _ap(detections, labels, positives, weights, NORM_PER_IMAGE)
+    return np.swapaxes(ap, -1, -2)
+
+
+def _ap(
+    detections: Detections,
+    labels: NDArray[np.int8],
+    positives: NDArray[np.int64],
+    weights: NDArray[np.float64] | None,
+    per_image: float | None,
+) -> NDArray[np.float64]:
+    """Returns fully interpolated AP in percent under each of T sets of labels: (..., C, T).
+
+    Args:
+        labels: (T, D) 1 for a true detection, -1 for a false one, 0 for one that is left out.
+        positives: (T, I, C) number of objects that count.
+    """
+    order = np.lexsort((detections.image, -detections.score, detections.label))
+    own = labels[:, order]
+    matches = Matches(
+        row=order,
+        image=detections.image[order],
+        label=detections.label[order],
+        score=detections.score[order],
+        tp=own == 1,
+        ignored=own == 0,
+        positives=positives,
+        thresholds=np.full(len(labels), _STRONG_IOU),
+    )
+    return 100.0 * average_precision(matches, weights, metric="voc12", per_image=per_image)
 
 
 @dataclass(frozen=True)

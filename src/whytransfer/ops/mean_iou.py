@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from whytransfer.ops.means import mean_of_known
+
 IGNORED = 255
 """The label of a pixel that does not count; as a prediction it is no class, and so never right."""
 
@@ -71,11 +73,7 @@ def mean_iou(iou: NDArray[np.float64]) -> NDArray[np.float64]:
     >>> float(mean_iou(np.array([0.5, np.nan, 1.0])))
     0.75
     """
-    known = ~np.isnan(iou)
-    number = known.sum(axis=-1)
-    total = np.where(known, iou, 0.0).sum(axis=-1)
-    mean: NDArray[np.float64] = np.where(number > 0, total / np.maximum(number, 1), np.nan)
-    return mean
+    return mean_of_known(iou)
 
 
 def pixel_accuracy(

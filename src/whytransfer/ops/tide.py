@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from whytransfer.ops.average_precision import By, Matches, Metric, average_precision
 from whytransfer.ops.detections import Detections, Truth
 from whytransfer.ops.matching import Pairs, claim_in_turn, mask_overlaps, overlaps, rank_within
+from whytransfer.ops.means import mean_of_known
 
 MAIN_TYPES = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
 """Wrong class, badly placed, both, duplicate, on the background, missed object."""
@@ -103,11 +104,7 @@ class TideGains:
         """
         gain = self.after - self.before[..., None, :]
         gain = gain if members is None else gain[..., members]
-        known = ~np.isnan(gain)
-        count = known.sum(axis=-1)
-        total = np.where(known, gain, 0.0).sum(axis=-1)
-        mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-        floored: NDArray[np.float64] = np.maximum(mean, 0.0)
+        floored: NDArray[np.float64] = np.maximum(mean_of_known(gain), 0.0)
         return floored
 
 

@@ -47,6 +47,7 @@ from whytransfer.diagnose.contrasts import (
     seeds_caveat,
     weights_for,
 )
+from whytransfer.ops.means import mean_of_known
 
 QUESTION = "Does the gain come from categories that pretraining had already?"
 NEEDS = "exposed"
@@ -248,22 +249,13 @@ def _scores(
             for kind, chosen in (("seen", True), ("unseen", False)):
                 columns = np.array(split.seen) == chosen
                 key = Key(run.arm, run.seed, _part(kind, split.arm))
-                values[key] = float(_mean(plain[columns]))
-                draws[key] = _mean(drawn[:, columns])
+                values[key] = float(mean_of_known(plain[columns]))
+                draws[key] = mean_of_known(drawn[:, columns])
     return Scores(precision, _UNIT, weights.shape[1], values, draws)
 
 
 def _part(kind: str, arm: str) -> str:
     return f"{kind} by {arm}"
-
-
-def _mean(values: Floats) -> Floats:
-    """Returns the mean over the last axis of what has a value; NaN where nothing has."""
-    known = ~np.isnan(values)
-    count = known.sum(axis=-1)
-    total = np.where(known, values, 0.0).sum(axis=-1)
-    found: Floats = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    return found
 
 
 def _gains(scores: Scores, splits: Sequence[_Split], reference: str) -> list[_Gains]:
