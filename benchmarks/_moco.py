@@ -68,7 +68,7 @@ def config(
         "num_keys": case.num_keys,
         "training": {
             "epochs": None, "steps": steps, "batch_size": case.batch_size, "precision": precision,
-            "memory_format": "auto", "checkpoint_every_steps": 10**6,
+            "memory_format": "auto", "convolution": "auto", "checkpoint_every_steps": 10**6,
         },
     }  # fmt: skip
     found = stage.resolve("moco_v2", {**values, **more}, "benchmark")

@@ -18,9 +18,9 @@ WARM_UP, STEPS, LOSS = 2, 6, "benchmark::loss"
 KINDS = {
     "loss": (LOSS,),
     "optimiser_and_momentum": ("optimizer.step", "_foreach_lerp"),
-    "convolution": ("conv",),
+    "convolution": ("conv", "_patches"),
     "batch_norm": ("batch_norm", "batchnorm"),
-    "linear": ("aten::linear", "addmm", "aten::mm"),
+    "products": ("aten::linear", "addmm", "aten::mm"),
 }
 """Kind → what the name of an operation, or of one that it is part of, has; the first that fits."""
 
@@ -28,6 +28,7 @@ KINDS = {
 def shares(case: Case) -> dict[str, float]:
     """Returns each kind's share of our step's time, in what ``auto`` settles on.
 
+    ``products`` of matrices are the heads', and those that a convolution is computed as.
     ``elementwise_and_memory`` are all other operations of torch (activations, additions, pooling,
     normalising of views, changes of precision and layout); ``outside`` is Python between them.
     """

@@ -46,7 +46,12 @@ from whytransfer.train.optimiser import sgd
 CASE = Case("small", "resnet10", 32, 32, 512, 8)
 WINDOW = 20
 Context = Callable[[], AbstractContextManager[object]]
-PLAIN = {"training": {"precision": "32-true", "memory_format": "contiguous"}, "applier": "cpu"}
+PLAIN = {
+    "training": {
+        "precision": "32-true", "memory_format": "contiguous", "convolution": "direct",
+    },
+    "applier": "cpu",
+}  # fmt: skip
 
 
 def _plain_sgd() -> AbstractContextManager[object]:
@@ -146,10 +151,15 @@ VARIANTS = {
     "plain": Variant(),
     "bfloat16": Variant(_training(precision="bf16-mixed")),
     "channels_last": Variant(_training(memory_format="channels_last")),
+    "convolutions as products": Variant(_training(convolution="product")),
     **{name: Variant(context=partial(_plain_but, name)) for name in _PLAIN_FORMS},
     "photometry on the device": Variant({"applier": "device"}),
     "all together": Variant(
-        {**_training(precision="auto", memory_format="auto"), "applier": "auto"}, nullcontext
+        {
+            **_training(precision="auto", memory_format="auto", convolution="auto"),
+            "applier": "auto",
+        },
+        nullcontext,
     ),
 }
 

@@ -49,7 +49,7 @@ def test_the_real_path_is_measured_and_nothing_is_kept(folder, tmp_path):
     assert 50 < found.memory_mb < found.available_mb
     assert found.settled == {
         "device": "cpu", "precision": "32-true", "memory format": "channels_last",
-        "compile": "never", "applier": "cpu",
+        "convolution": "product", "compile": "never", "applier": "cpu",
     }  # fmt: skip
     assert not (tmp_path / "runs").exists()
     assert not any("does not fit" in line for line in lines(found))

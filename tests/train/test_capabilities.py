@@ -5,17 +5,20 @@ import torch
 
 from whytransfer.core import devices
 from whytransfer.pretrain import stage as pretrain_stage
+from whytransfer.train import capabilities
 from whytransfer.train.capabilities import settled
 from whytransfer.train.config import Sgd, Training
 from whytransfer.transfer import stage as transfer_stage
 
 ASKED = Training(
-    steps=1, batch_size=2, sgd=Sgd(lr=0.1), precision="auto", memory_format="auto", compile="auto"
-)
+    steps=1, batch_size=2, sgd=Sgd(lr=0.1), precision="auto", memory_format="auto",
+    convolution="auto", compile="auto",
+)  # fmt: skip
 
 
-def machine(monkeypatch, *, native=False, capability=None):
-    """Makes a machine whose CPU has native bfloat16 or not, and a GPU of that capability."""
+def machine(monkeypatch, *, native=False, amx=False, capability=None):
+    """Makes a machine: whether its CPU has native bfloat16 and AMX, and what GPU there is."""
+    monkeypatch.setattr(capabilities, "cpu_has_amx", lambda: amx)
     monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: native)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
@@ -41,9 +44,33 @@ def test_the_rule(monkeypatch, native, capability, device, precision):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("native", "amx", "capability", "device", "precision", "convolution"),
+    [
+        (False, False, None, "auto", "auto", "product"),
+        (True, False, None, "auto", "auto", "direct"),
+        (True, False, None, "auto", "32-true", "product"),
+        (True, True, None, "auto", "auto", "product"),
+        (True, True, None, "auto", "32-true", "product"),
+        (False, False, (9, 0), "auto", "32-true", "direct"),
+        (True, True, (9, 0), "cuda", "auto", "direct"),
+        (True, True, (9, 0), "cpu", "auto", "product"),
+    ],
+)
+def test_the_rule_of_convolutions(
+    monkeypatch, native, amx, capability, device, precision, convolution
+):
+    machine(monkeypatch, native=native, amx=amx, capability=capability)
+    asked = ASKED.model_copy(update={"precision": precision})
+    assert settled(asked, device).convolution == convolution
+
+
 def test_what_is_named_stays(monkeypatch):
     machine(monkeypatch, native=True)
-    named = {"precision": "32-true", "memory_format": "contiguous", "compile": "always"}
+    named = {
+        "precision": "32-true", "memory_format": "contiguous", "convolution": "direct",
+        "compile": "always",
+    }  # fmt: skip
     asked = ASKED.model_copy(update=named)
     assert settled(asked, "auto") == asked
 
@@ -53,7 +80,8 @@ def test_this_machine_always_settles_the_same_way():
     assert settled(ASKED, "cpu").precision in ("32-true", "bf16-mixed")
 
 
-SETTINGS = {"training": {"precision": "auto", "memory_format": "auto", "compile": "auto"}}
+FIELDS = ("precision", "memory_format", "convolution", "compile")
+SETTINGS = {"training": dict.fromkeys(FIELDS, "auto")}
 
 
 @pytest.mark.parametrize(("native", "precision"), [(True, "bf16-mixed"), (False, "32-true")])
@@ -64,6 +92,7 @@ def test_a_recipe_holds_what_was_settled(monkeypatch, native, precision):
     for config in (pretraining, fine_tuning):
         assert config.training.precision == precision
         assert config.training.memory_format == "channels_last"
+        assert config.training.convolution == ("direct" if native else "product")
         assert config.training.compile == "never"
 
 

@@ -30,4 +30,12 @@ def cpu_has_bfloat16() -> bool:
 
     # Not torch's question whether oneDNN takes bfloat16: it does on every AVX-512, by emulation.
     cpu: Any = torch.cpu
-    return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())
+    return bool(cpu._is_avx512_bf16_supported()) or cpu_has_amx()
+
+
+def cpu_has_amx() -> bool:
+    """Says whether this processor has Intel's unit for products of matrices."""
+    import torch
+
+    cpu: Any = torch.cpu
+    return bool(cpu._is_amx_tile_supported())

@@ -243,6 +243,7 @@ def _measured(trial: _Trial) -> Estimate:
             "device": "cuda" if gpu else "cpu",
             "precision": config.training.precision,
             "memory format": config.training.memory_format,
+            "convolution": config.training.convolution,
             "compile": config.training.compile,
             "applier": config.applier,
         },

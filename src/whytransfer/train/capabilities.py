@@ -10,6 +10,9 @@ on elsewhere with a run that was begun here, name the values that its record sho
                                  many times slower than float32)
                    32-true       elsewhere
     memory_format  channels_last on CPU and GPU alike
+    convolution    product       on a CPU, but for bfloat16 without AMX, whose products are slower
+                                 than its convolutions
+                   direct        elsewhere
     compile        never         (on a CPU it gains nothing beyond the above)
 """
 
@@ -17,13 +20,14 @@ from collections.abc import Mapping
 
 import torch
 
-from whytransfer.core.devices import native_bfloat16
+from whytransfer.core.devices import cpu_has_amx, native_bfloat16
 from whytransfer.core.devices import on_gpu as on_gpu
 from whytransfer.train.config import Training
 
 SETTLED: Mapping[str, tuple[str, ...]] = {
     "precision": ("bf16-mixed", "32-true"),
     "memory_format": ("channels_last",),
+    "convolution": ("product", "direct"),
     "compile": ("never",),
 }
 """All that each ``auto`` may be settled on, here or on another machine."""
@@ -41,6 +45,10 @@ def settled(training: Training, device: str) -> Training:
         found["precision"] = "bf16-mixed" if native_bfloat16(device) else "32-true"
     if training.memory_format == "auto":
         found["memory_format"] = "channels_last"
+    if training.convolution == "auto":
+        precision = found.get("precision", training.precision)
+        fast = not on_gpu(device) and (precision != "bf16-mixed" or cpu_has_amx())
+        found["convolution"] = "product" if fast else "direct"
     if training.compile == "auto":
         found["compile"] = "never"
     return training.model_copy(update=found)

@@ -19,6 +19,7 @@ from whytransfer.core.store import write_text
 from whytransfer.train.agreement import gatherer
 from whytransfer.train.checkpoint import Checkpoint, Checkpoints
 from whytransfer.train.config import Training
+from whytransfer.train.convolution import convert_convolutions
 from whytransfer.train.learner import Learner
 from whytransfer.train.log import TrainingLog
 from whytransfer.train.optimiser import optimiser
@@ -82,6 +83,8 @@ class TrainingState:
 
     def __init__(self, model: nn.Module, training: Training, run: Run) -> None:
         model.train()
+        if training.convolution == "product":
+            convert_convolutions(model)
         if training.channels_last:
             model.to(memory_format=torch.channels_last)
         self.learner = cast(Learner, model)

@@ -38,6 +38,7 @@ class Config(TrainedConfig):
             schedule=Schedule(kind="multistep", per="epoch", milestones=(30, 60)),
             precision="auto",
             memory_format="auto",
+            convolution="auto",
             compile="auto",
         ),
         "the paper's recipe is not known; PyTorch's ImageNet example",
