@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from whytransfer.core.errors import InputError
-from whytransfer.train.config import Sgd
-from whytransfer.train.optimiser import parameter_groups, set_lr, sgd
+from whytransfer.train.config import Adam, Sgd
+from whytransfer.train.optimiser import adam, parameter_groups, set_lr, sgd
 
 
 def model(dtype=torch.float32):
@@ -145,3 +145,33 @@ def test_a_name_that_fits_nothing_is_refused(name, message):
     net.frozen = nn.Linear(2, 2).requires_grad_(False)
     with pytest.raises(InputError, match=message):
         sgd(net, Sgd(lr=0.1), {"head": 2.0, name: 3.0})
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_channels_last_weights_are_moved_in_place_without_a_copy(kind):
+    """The fused kernels of a CPU copy what is not contiguous as it is shown to them."""
+    make, config = {"sgd": (sgd, Sgd(lr=0.1)), "adam": (adam, Adam(lr=0.1))}[kind]
+    nets = {}
+    for memory in (torch.contiguous_format, torch.channels_last):
+        net = model(torch.float64).to(memory_format=memory)
+        optimiser = make(net, config)
+        steps(net, optimiser, 0, 2)
+        addresses = [parameter.data_ptr() for parameter in net.parameters()]
+        optimiser.zero_grad()
+        images = torch.ones(4, 3, 5, 5, dtype=torch.float64).to(memory_format=memory)
+        net(images).square().mean().backward()
+        with torch.profiler.profile(record_shapes=True) as recorder:
+            optimiser.step()
+        copies = [event for event in recorder.events() if event.name == "aten::copy_"]
+        assert not [event for event in copies if len(event.input_shapes[0]) == 4]
+        assert [parameter.data_ptr() for parameter in net.parameters()] == addresses
+        nets[memory] = net, optimiser
+    for (net, optimiser), memory in zip(nets.values(), nets, strict=True):
+        assert net[0].weight.shape == net[0].weight.grad.shape == (5, 3, 3, 3)
+        assert net[0].weight.is_contiguous(memory_format=memory)
+        for value in optimiser.state[net[0].weight].values():
+            if value.dim():
+                assert value.shape == (5, 3, 3, 3) and value.is_contiguous(memory_format=memory)
+    plain, turned = (net for net, _ in nets.values())
+    for ours, theirs in zip(turned.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
