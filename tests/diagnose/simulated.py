@@ -4,7 +4,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from whytransfer.diagnose.analysis import ClassRun
+from whytransfer.diagnose.analysis import ClassRun, PointRun
 
 
 def class_runs(rates, num_images=1500, seeds=(0, 1, 2), draw=0, spread=0.0):
@@ -28,3 +28,14 @@ def class_runs(rates, num_images=1500, seeds=(0, 1, 2), draw=0, spread=0.0):
             felt = 0.8 * hard + 0.6 * generator.normal(size=num_images)
             runs.append(ClassRun(arm, seed, f"{arm}{seed}{variant}", images, felt < own, variant))
     return runs
+
+
+def point_runs(rates, **kwargs):
+    """The same as regressors of landmarks: who is right is off by 5 %, who is wrong by 15."""
+    return [
+        PointRun(
+            run.arm, run.seed, run.fingerprint, run.images, np.where(run.correct, 5.0, 15.0),
+            run.variant,
+        )
+        for run in class_runs(rates, **kwargs)
+    ]  # fmt: skip

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 from tests.diagnose.planted import convergence as planted
-from tests.diagnose.simulated import class_runs
+from tests.diagnose.simulated import class_runs, point_runs
 from tests.ops.planted_scenes import perfect, planted_truth, shifted
 
 from whytransfer.core.errors import InputError
@@ -56,6 +56,16 @@ def test_a_gap_that_fades_without_being_shown_to_shrink_is_not_called_a_start(tm
 def test_a_lasting_loss_is_a_worse_transfer(tmp_path):
     finding = found(planted.rates((0.3, 0.3, 0.4, 0.5), (0.5, 0.5, 0.6, 0.7)), tmp_path)
     assert "a transfers worse" in finding.answer and finding.headline.high < 0
+
+
+def test_of_an_error_less_is_better(tmp_path):
+    transfers = planted.rates((0.6, 0.7, 0.8, 0.8), (0.3, 0.4, 0.6, 0.7))
+    finding = answer(point_runs(transfers), None, planted.CONFIG, tmp_path)
+    assert "a transfers (-" in finding.answer and finding.headline.high < 0
+    assert finding.headline.name == "inter_ocular_error[a - random_init at 2x]"
+    starts = planted.rates((0.6, 0.65, 0.7, 0.7), (0.3, 0.5, 0.7, 0.7))
+    finding = answer(point_runs(starts), None, planted.CONFIG, tmp_path)
+    assert "a only starts faster (-" in finding.answer
 
 
 def test_several_arms_are_each_said_and_the_transfer_comes_first(tmp_path):

@@ -9,14 +9,17 @@ from tests.ops.planted_scenes import perfect, planted_truth
 from whytransfer.core.errors import InputError
 from whytransfer.core.records import Metric, Record
 from whytransfer.core.store import RECORD, Store
+from whytransfer.data.landmark_files import Landmarks, write_landmarks
 from whytransfer.data.predictions import (
     ClassPredictions,
     write_classifications,
     write_detections,
+    write_label_maps,
     write_truth,
 )
 from whytransfer.diagnose import subjects
-from whytransfer.diagnose.analysis import ClassRun, DetectionRun, Variant
+from whytransfer.diagnose.analysis import ClassRun, DetectionRun, PixelRun, PointRun, Variant
+from whytransfer.diagnose.contrasts import scorer
 from whytransfer.diagnose.reading import Reader
 from whytransfer.diagnose.subjects import Subject
 
@@ -83,14 +86,50 @@ def test_a_classifier_is_scored_by_its_first_guesses(tmp_path):
     assert exposed.truth is None and exposed.detections is None
 
 
+def maps(folder):
+    """Two images of 2 x 2 pixels: one right, one with a car that was not seen."""
+    road, car = np.zeros((2, 2), np.uint8), np.array([[0, 1], [0, 255]], np.uint8)
+    for name, second in (("predictions", road), ("truth", car)):
+        write_label_maps(folder / f"{name}.json", ["x", "y"], ["road", "car"], [road, second])
+
+
+def test_a_segmenter_is_scored_by_its_pixels(tmp_path):
+    store = Store(tmp_path)
+    run = read(artifact(store, "mIoU", {}, maps), store)
+    assert isinstance(run, PixelRun) and run.images == ("x", "y")
+    assert run.counts.true.tolist() == [[4, 0], [2, 1]]
+    at = scorer(run, "AP")
+    assert at(None) == pytest.approx(100 * (6 / 7 + 0) / 2)
+    assert at(np.array([[2, 0], [0, 2]])).tolist() == pytest.approx([100.0, 100 * (2 / 3) / 2])
+
+
+def points(folder):
+    true = np.array([[[0.0, 0], [10, 0], [5, 5]], [[0, 0], [20, 0], [5, 5]]])
+    names = ("left_eye", "right_eye", "nose")
+    for name, moved in (("predictions", true + np.array([3.0, 4.0])), ("truth", true)):
+        write_landmarks(folder / f"{name}.json", Landmarks(("x", "y"), names, moved))
+
+
+def test_landmarks_are_scored_by_their_error_between_the_tasks_eyes(tmp_path):
+    store = Store(tmp_path)
+    run = read(artifact(store, "inter_ocular_error", {"eyes": [0, 1]}, points), store)
+    assert isinstance(run, PointRun) and run.images == ("x", "y")
+    at = scorer(run, "AP")
+    assert at(None) == pytest.approx(100 * (5 / 10 + 5 / 20) / 2)
+    assert at(np.array([[2, 0]])).tolist() == pytest.approx([50.0])
+    store = Store(tmp_path / "other")
+    run = read(artifact(store, "inter_ocular_error", {"eyes": [0, 2]}, points), store)
+    assert scorer(run, "AP")(np.array([[2, 0]])).tolist() == pytest.approx([100 * 5 / 50**0.5])
+
+
 def test_other_predictions_and_none_are_refused(tmp_path):
-    def maps(folder):
-        content = {"kind": "label_maps", "version": 1, "classes": [], "rows": []}
+    def episodes(folder):
+        content = {"kind": "episodes", "version": 1, "classes": [], "rows": []}
         (folder / "predictions.json").write_text(json.dumps(content))
 
-    store = Store(tmp_path / "maps")
-    with pytest.raises(InputError, match="its predictions are label_maps; expected detections or"):
-        read(artifact(store, "mIoU", {}, maps), store)
+    store = Store(tmp_path / "episodes")
+    with pytest.raises(InputError, match="its predictions are episodes; expected detections, cl"):
+        read(artifact(store, "accuracy", {}, episodes), store)
     store = Store(tmp_path / "none")
     with pytest.raises(InputError, match="its predictions are none"):
         read(artifact(store, "loss", {}, lambda folder: None), store)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 from tests.diagnose.planted import stage_transplant as planted
-from tests.diagnose.simulated import class_runs
+from tests.diagnose.simulated import class_runs, point_runs
 from tests.ops.planted_scenes import perfect, planted_truth, shifted
 
 from whytransfer.core.errors import InputError
@@ -47,6 +47,14 @@ def test_runs_that_fall_where_layer3_is_taken_away_are_found(tmp_path):
     assert share == pytest.approx(25, abs=15)  # 55 over 50, of 70 over 50
     whole = [row for row in finding.figures["gain_kept_up_to_standard"] if row["level"] == "layer4"]
     assert whole[0]["value"] == pytest.approx(20, abs=4)
+
+
+def test_of_an_error_less_is_better(tmp_path):
+    finding = found(point_runs(planted.rates(planted.falls), seeds=range(5)), tmp_path)
+    assert "a loses with" in finding.answer and "% of the gain left" in finding.answer
+    assert finding.headline.low > 0
+    share = next(row["% of the gain"] for row in losses(finding) if row["kept"] == "up to layer1")
+    assert share == pytest.approx(25, abs=15)
 
 
 def test_no_shares_where_no_gain_is_shown(tmp_path):

@@ -168,6 +168,7 @@ class TestHead:
             torch.testing.assert_close(head(features), expected)
 
     def test_a_dropped_channel_does_not_count(self):
+        torch.manual_seed(0)  # other weights can leave the channel at 0 everywhere
         head = PyramidHead(4, 3, DeepLabConfig(rates=(2,), channels=6)).eval()
         features = torch.randn(2, 4, 7, 5, generator=torch.Generator().manual_seed(0))
         kept = torch.ones(2, 6)

@@ -7,7 +7,7 @@ An analysis is one module in ``diagnose/analyses``: a docstring whose first line
 detections    :class:`DetectionRun`, of finished detectors; the data are for pictures alone
 backbones     :class:`BackboneRun`, of pretrained networks; the data are the images they look at
 fine_tuned    :class:`FineTunedRun`, networks before and after a transfer; data as above
-scored        :class:`DetectionRun` or :class:`ClassRun`: whatever has a score that can be drawn
+scored        a :data:`ScoredRun`: detections, guesses, label maps or landmarks
 exposed       :class:`ExposedRun`, with what the pretraining was trained on; the data are the test's
 
 One that needs further runs names them: ``variants(config) -> Sequence[Variant]``. A study makes
@@ -34,6 +34,7 @@ from whytransfer.core.records import Finding
 from whytransfer.data.dataset import Dataset
 from whytransfer.ops.average_precision import Metric
 from whytransfer.ops.detections import Detections, Truth
+from whytransfer.ops.mean_iou import PixelCounts
 
 if TYPE_CHECKING:
     from whytransfer.backbone.model import Backbone
@@ -125,6 +126,46 @@ class ClassRun:
     images: tuple[str, ...]
     correct: NDArray[np.bool_]
     variant: str = ""
+
+
+@dataclass(frozen=True)
+class PixelRun:
+    """The label maps of one segmenter, counted.
+
+    Attributes:
+        arm, seed, fingerprint, variant: As in :class:`DetectionRun`.
+        images: Names of the test images.
+        counts: Of their pixels, image by image.
+    """
+
+    arm: str
+    seed: int
+    fingerprint: str
+    images: tuple[str, ...]
+    counts: PixelCounts
+    variant: str = ""
+
+
+@dataclass(frozen=True)
+class PointRun:
+    """How far the landmarks of one regressor are from the true ones.
+
+    Attributes:
+        arm, seed, fingerprint, variant: As in :class:`DetectionRun`.
+        images: Names of the test images.
+        errors: (I,) mean over an image's landmarks, in percent of the distance between the eyes.
+    """
+
+    arm: str
+    seed: int
+    fingerprint: str
+    images: tuple[str, ...]
+    errors: NDArray[np.float64]
+    variant: str = ""
+
+
+ScoredRun = DetectionRun | ClassRun | PixelRun | PointRun
+"""Whatever has a score under any weights of the test images."""
 
 
 @dataclass(frozen=True)

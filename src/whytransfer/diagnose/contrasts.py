@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from whytransfer.core.errors import InputError
 from whytransfer.core.records import Metric, Table
 from whytransfer.core.streams import Stream
-from whytransfer.diagnose.analysis import ClassRun, DetectionRun, ExposedRun
+from whytransfer.diagnose.analysis import (
+    ClassRun,
+    DetectionRun,
+    ExposedRun,
+    PixelRun,
+    PointRun,
+    ScoredRun,
+)
 from whytransfer.diagnose.comparing import ALPHA, FEWEST_SEEDS, number, reference_arm
 from whytransfer.ops.average_precision import (
     Matches,
@@ -29,6 +36,7 @@ from whytransfer.ops.average_precision import (
 )
 from whytransfer.ops.comparisons import fewest_draws, holm_of_known
 from whytransfer.ops.detections import same_boxes
+from whytransfer.ops.mean_iou import class_iou, mean_iou
 from whytransfer.ops.resampling import image_weights
 from whytransfer.ops.seeds_and_images import Certainty, mean_over_seeds
 
@@ -63,6 +71,7 @@ class Scores:
         values: Key → the score; NaN where it is undefined.
         draws: Key → (B,) the same under each draw.
         num_images: Test images.
+        sign: 1 where a higher score is better, -1 where a lower one is: an error.
     """
 
     metric: str
@@ -70,6 +79,11 @@ class Scores:
     num_images: int
     values: Mapping[Key, float]
     draws: Mapping[Key, Floats]
+    sign: int = 1
+
+    def better(self, contrast: "Contrast") -> float:
+        """Returns a contrast's value, turned so that above 0 is better."""
+        return self.sign * contrast.value
 
     def seeds(self, arm: str, part: str = "") -> set[int]:
         """Lists the seeds at which a part of an arm has a score."""
@@ -188,46 +202,55 @@ def weights_for(
     return image_weights(stream, num_images, max(num_draws, fewest_draws(num_comparisons)))
 
 
-def score(
-    runs: Sequence[DetectionRun | ClassRun], weights: Weights, precision: Precision
-) -> Scores:
+def score(runs: Sequence[ScoredRun], weights: Weights, precision: Precision) -> Scores:
     """Scores runs that were tested on the same images; a part is the name of a variant.
 
     Args:
         runs: From :func:`on_same_images`.
         weights: (B, I) how often each image counts in each draw.
-        precision: Which AP, of detections; guesses have ``top1``.
+        precision: Which AP, of detections. Guesses have ``top1``, label maps ``mIoU``, landmarks
+            ``inter_ocular_error``.
     """
     values: dict[Key, float] = {}
     draws: dict[Key, Floats] = {}
     for run in runs:
         key, at = Key(run.arm, run.seed, run.variant), scorer(run, precision)
         values[key], draws[key] = float(at(None)), at(weights)
-    detects = isinstance(runs[0], DetectionRun)
-    return Scores(
-        metric=precision if detects else "top1",
-        unit="AP points" if detects else "points",
-        num_images=weights.shape[1],
-        values=values,
-        draws=draws,
-    )
+    metric, unit, sign = _SCORES[type(runs[0])]
+    return Scores(metric or precision, unit, weights.shape[1], values, draws, sign)
 
 
-def scorer(
-    run: DetectionRun | ClassRun, precision: Precision
-) -> Callable[[Weights | None], Floats]:
+_SCORES: Mapping[type, tuple[str, str, int]] = {
+    DetectionRun: ("", "AP points", 1),
+    ClassRun: ("top1", "points", 1),
+    PixelRun: ("mIoU", "points", 1),
+    PointRun: ("inter_ocular_error", "% of the eyes' distance", -1),
+}
+"""Kind of run → its score's name and unit, and 1 where more of it is better, else -1."""
+
+
+def scorer(run: ScoredRun, precision: Precision) -> Callable[[Weights | None], Floats]:
     """Matches a run once; what is returned scores it in percent under any weights (B, I)."""
     if isinstance(run, ClassRun):
-        correct = run.correct.astype(np.float64)
-
-        def top1(weights: Weights | None) -> Floats:
-            counts = np.ones(len(correct)) if weights is None else weights
-            share: Floats = 100.0 * np.asarray(counts @ correct / counts.sum(axis=-1))
-            return share
-
-        return top1
+        return _mean(100.0 * run.correct.astype(np.float64))
+    if isinstance(run, PointRun):
+        return _mean(run.errors)
+    if isinstance(run, PixelRun):
+        counts = run.counts
+        return lambda weights: 100.0 * mean_iou(class_iou(counts, weights))
     matches = _matches(run)
     return lambda weights: summary(average_precision(matches, weights, metric=run.rule))[precision]
+
+
+def _mean(values: Floats) -> Callable[[Weights | None], Floats]:
+    """Returns the mean of what each image (I,) has, under any weights (B, I)."""
+
+    def mean(weights: Weights | None) -> Floats:
+        counts = np.ones(len(values)) if weights is None else weights
+        found: Floats = np.asarray(counts @ values / counts.sum(axis=-1))
+        return found
+
+    return mean
 
 
 def class_scorer(run: DetectionRun, precision: Precision) -> Callable[[Weights | None], Floats]:
@@ -250,9 +273,7 @@ def _matches(run: DetectionRun) -> Matches:
     return match(run.detections, run.truth)
 
 
-def on_same_images(
-    runs: Sequence[DetectionRun | ClassRun], where: str
-) -> Sequence[DetectionRun | ClassRun]:
+def on_same_images(runs: Sequence[ScoredRun], where: str) -> Sequence[ScoredRun]:
     """Returns the runs, once it is known that their scores can be compared.
 
     Raises:
@@ -274,19 +295,22 @@ def on_same_images(
     return runs
 
 
-def _same(first: DetectionRun | ClassRun, second: DetectionRun | ClassRun) -> bool:
-    if isinstance(first, ClassRun) or isinstance(second, ClassRun):
-        one, other = (run.images for run in (first, second) if isinstance(run, ClassRun))
-        return one == other
-    return same_boxes(first.truth, second.truth) and first.rule == second.rule
+def _same(first: ScoredRun, second: ScoredRun) -> bool:
+    """Says whether two runs of one kind were tested on the same images, as far as they tell."""
+    if isinstance(first, DetectionRun) and isinstance(second, DetectionRun):
+        return same_boxes(first.truth, second.truth) and first.rule == second.rule
+    if isinstance(first, PixelRun) and isinstance(second, PixelRun):
+        pixels = np.array_equal(first.counts.true, second.counts.true)
+        return first.images == second.images and pixels
+    return images_of(first) == images_of(second)
 
 
-def images_of(run: DetectionRun | ClassRun) -> tuple[str, ...]:
+def images_of(run: ScoredRun) -> tuple[str, ...]:
     """Returns the names of the test images."""
     return run.truth.images if isinstance(run, DetectionRun) else run.images
 
 
-def arms_of(runs: Iterable[DetectionRun | ClassRun]) -> list[str]:
+def arms_of(runs: Iterable[ScoredRun]) -> list[str]:
     """Lists the arms in the order in which they come."""
     return list(dict.fromkeys(run.arm for run in runs))
 
@@ -306,7 +330,7 @@ def reference_of(arms: Sequence[str], wanted: str | None, where: str) -> str:
 
 
 def require_variants(
-    runs: Sequence[DetectionRun | ClassRun],
+    runs: Sequence[ScoredRun],
     names: Sequence[str],
     except_for: str | None,
     where: str,

@@ -15,6 +15,8 @@ from whytransfer.core import plugins
 from whytransfer.core.errors import InputError
 from whytransfer.core.store import Artifact, Store
 from whytransfer.data.dataset import Dataset
+from whytransfer.data.label_map_pairs import read_pixel_counts
+from whytransfer.data.landmark_files import read_errors
 from whytransfer.data.predictions import read_classifications, read_detections, read_truth
 from whytransfer.diagnose.analysis import (
     BackboneRun,
@@ -23,6 +25,9 @@ from whytransfer.diagnose.analysis import (
     ExposedRun,
     FineTunedRun,
     Kind,
+    PixelRun,
+    PointRun,
+    ScoredRun,
 )
 from whytransfer.diagnose.foreign_detections import Foreign, holds_predictions
 from whytransfer.diagnose.subjects import Subject
@@ -93,27 +98,28 @@ class Reader:
             rule,
         )
 
-    def _scored(self, subject: Subject) -> DetectionRun | ClassRun:
+    def _scored(self, subject: Subject) -> ScoredRun:
         if _is_predictions(subject.found):
             return self._detections(subject)
         artifact = _artifact(subject, "a finished transfer")
         kind = _says(artifact)
         if kind == "detections":
             return self._detections(subject)
-        if kind != "classifications":
-            raise InputError(
-                artifact.path, f"its predictions are {kind or 'none'}",
-                "detections or classifications, whose score can be drawn",
-            )  # fmt: skip
-        found = read_classifications(artifact.file(PREDICTIONS))
-        return ClassRun(
-            subject.arm,
-            subject.seed,
-            artifact.fingerprint,
-            found.names,
-            found.correct(),
-            subject.variant,
-        )
+        named = subject.arm, subject.seed, artifact.fingerprint
+        if kind == "classifications":
+            found = read_classifications(artifact.file(PREDICTIONS))
+            return ClassRun(*named, found.names, found.correct(), subject.variant)
+        if kind == "label_maps":
+            maps, counts = read_pixel_counts(artifact.file(PREDICTIONS), artifact.file(TRUTH))
+            return PixelRun(*named, maps.names, counts, subject.variant)
+        if kind == "landmarks":
+            files = artifact.file(PREDICTIONS), artifact.file(TRUTH)
+            truth, errors = read_errors(*files, _eyes(artifact))
+            return PointRun(*named, truth.images, errors.mean(axis=1), subject.variant)
+        raise InputError(
+            artifact.path, f"its predictions are {kind or 'none'}",
+            "detections, classifications, label maps or landmarks, whose score can be drawn",
+        )  # fmt: skip
 
     def _exposed(self, subject: Subject) -> ExposedRun:
         found = subject.found
@@ -167,6 +173,12 @@ def _rule(artifact: Artifact) -> Rule:
     first = next((metric.name for metric in artifact.record.metrics), "")
     found = by_voc.get(artifact.record.config.get("voc_rule"), "coco101")
     return "coco101" if first.startswith("coco_") else found
+
+
+def _eyes(artifact: Artifact) -> tuple[int, int]:
+    """Says by which two landmarks' distance the task of a run measures errors."""
+    first, second = artifact.record.config["eyes"]
+    return int(first), int(second)
 
 
 def _says(artifact: Artifact) -> str:

@@ -20,8 +20,7 @@ from whytransfer.core.records import Finding, Table
 from whytransfer.core.streams import Stream
 from whytransfer.data.dataset import Dataset
 from whytransfer.diagnose.analysis import (
-    ClassRun,
-    DetectionRun,
+    ScoredRun,
     Variant,
     name_of_length,
     of_lengths,
@@ -100,7 +99,7 @@ class _Course:
 
 
 def answer(
-    runs: Sequence[DetectionRun | ClassRun], data: Dataset | None, config: Config, workspace: Path
+    runs: Sequence[ScoredRun], data: Dataset | None, config: Config, workspace: Path
 ) -> Finding:
     """Says of each arm whether its gap to the reference is still there at the longest length.
 
@@ -126,7 +125,7 @@ def answer(
     return Finding(
         analysis=_WHERE,
         question=QUESTION,
-        answer=_answer(courses, reference, config.lengths, scores.unit),
+        answer=_answer(courses, reference, config.lengths, scores),
         headline=chosen.metric(f"{scores.metric}[{chosen.label}]", scores.unit, num_images),
         caveat=_CAVEAT + seeds_caveat(everything),
         metrics=tuple(
@@ -165,22 +164,24 @@ def _courses(
     return [_Course(arm, own[:-1], own[-1]) for arm, own in zip(arms, parts, strict=True)]
 
 
-def _answer(courses: Sequence[_Course], reference: str, lengths: Sequence[float], unit: str) -> str:
+def _answer(
+    courses: Sequence[_Course], reference: str, lengths: Sequence[float], scores: Scores
+) -> str:
     longest = f"{lengths[-1]:g} times the study's length"
     ordered = sorted(courses, key=lambda course: not course.gaps[-1].shown)
-    said = "; ".join(_said(course, lengths, unit) for course in ordered)
+    said = "; ".join(_said(course, lengths, scores) for course in ordered)
     count = family_of(sum(len(course.gaps) + 1 for course in courses))
     if not ordered[0].gaps[-1].shown:
         return f"No difference shown to {reference} at {longest} ({count}): {said}."
     return f"Compared with {reference} at {longest} ({count}): {said}."
 
 
-def _said(course: _Course, lengths: Sequence[float], unit: str) -> str:
+def _said(course: _Course, lengths: Sequence[float], scores: Scores) -> str:
     """Says how one arm stands at the longest length, and how it came there."""
-    last, first, arm = course.gaps[-1], course.gaps[0], course.arm
+    last, first, arm, unit = course.gaps[-1], course.gaps[0], course.arm, scores.unit
     now = last.said(unit)
     if last.shown:
-        kind = "transfers" if last.value > 0 else "transfers worse"
+        kind = "transfers" if scores.better(last) > 0 else "transfers worse"
         shrinks = course.shrinkage.shown and abs(first.value) > abs(last.value)
         less = f", less than at {lengths[0]:g} ({first.said(unit)})" if shrinks else ""
         return f"{arm} {kind} ({now}{less})"
@@ -192,7 +193,7 @@ def _said(course: _Course, lengths: Sequence[float], unit: str) -> str:
     length, gap = earlier[-1]
     then = f"{gap.said(unit)} at {length:g}"
     if first.shown and course.shrinkage.shown:
-        pace = "faster" if first.value > 0 else "slower"
+        pace = "faster" if scores.better(first) > 0 else "slower"
         return f"{arm} only starts {pace} ({then}, {now} at {lengths[-1]:g})"
     return f"{arm} shows one up to {length:g} ({then}), but that it shrinks isn't shown ({now})"
 

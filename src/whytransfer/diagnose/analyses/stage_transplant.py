@@ -24,7 +24,7 @@ from whytransfer.core.config import Config as BaseConfig
 from whytransfer.core.records import Finding, Table
 from whytransfer.core.streams import Stream
 from whytransfer.data.dataset import Dataset
-from whytransfer.diagnose.analysis import ClassRun, DetectionRun, Variant
+from whytransfer.diagnose.analysis import ScoredRun, Variant
 from whytransfer.diagnose.comparing import family_of, number
 from whytransfer.diagnose.contrasts import (
     COLUMNS,
@@ -143,7 +143,7 @@ class _Effect:
 
 
 def answer(
-    runs: Sequence[DetectionRun | ClassRun], data: Dataset | None, config: Config, workspace: Path
+    runs: Sequence[ScoredRun], data: Dataset | None, config: Config, workspace: Path
 ) -> Finding:
     """Says which levels an arm can't do without, from its transplanted runs.
 
@@ -169,7 +169,7 @@ def answer(
     return Finding(
         analysis=_WHERE,
         question=QUESTION,
-        answer=_sentence(effects, scores.unit),
+        answer=_sentence(effects, scores),
         headline=chosen.metric(f"{scores.metric}[{chosen.label}]", scores.unit, num_images),
         caveat=_CAVEAT + seeds_caveat(losses),
         metrics=tuple(
@@ -207,15 +207,14 @@ def _effects(
             f"{arm} {cut.name} - {reference}", Term(1, arm, cut.name), Term(-1, reference)
         )
         gain = gains[arm]
-        lowest = gain.certainty.low
-        gained = lowest is not None and lowest > 0
+        gained = gain.excludes_zero and scores.better(gain) > 0
         share = 100.0 * kept.value / gain.value if gained else None
         effects.append(_Effect(arm, cut, loss, kept, share))
     return effects
 
 
-def _sentence(effects: Sequence[_Effect], unit: str) -> str:
-    count = family_of(len(effects))
+def _sentence(effects: Sequence[_Effect], scores: Scores) -> str:
+    count, unit = family_of(len(effects)), scores.unit
     ordered = sorted(effects, key=lambda e: abs(e.loss.value), reverse=True)
     shown = [effect for effect in ordered if effect.loss.shown]
     if not shown:
@@ -224,11 +223,11 @@ def _sentence(effects: Sequence[_Effect], unit: str) -> str:
             f"No difference shown between any cut backbone and the whole one ({count}); the"
             f" largest is {most.arm} with {_said(most)}, {most.loss.said(unit)}."
         )
-    parts = [
-        f"{effect.arm} {'loses' if effect.loss.value < 0 else 'gains'} with {_said(effect)}"
-        f" ({effect.loss.said(unit)}{_left(effect)})"
-        for effect in shown[:_NUM_NAMED]
-    ]
+    parts = []
+    for effect in shown[:_NUM_NAMED]:
+        loses = "loses" if scores.better(effect.loss) < 0 else "gains"
+        how_much = f"{effect.loss.said(unit)}{_left(effect)}"
+        parts.append(f"{effect.arm} {loses} with {_said(effect)} ({how_much})")
     rest = len(shown) - len(parts)
     more = f"; {rest} more in the table" if rest else ""
     spared = [effect for effect in ordered if not effect.loss.shown]

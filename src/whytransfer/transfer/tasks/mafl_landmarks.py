@@ -27,7 +27,7 @@ from whytransfer.core.config import assumed
 from whytransfer.core.errors import InputError
 from whytransfer.core.processes import ALONE, Processes
 from whytransfer.core.streams import seeded_torch
-from whytransfer.data.landmark_files import Landmarks, write_landmarks
+from whytransfer.data.landmark_files import Landmarks, require_eyes, write_landmarks
 from whytransfer.data.loader import EpochOrder, in_order, load
 from whytransfer.train.config import Adam, Schedule, Sgd, Training
 from whytransfer.train.norm import convert_groups
@@ -37,7 +37,7 @@ from whytransfer.transfer.parts.landmark_regressor import (
     RegressorConfig,
     precise,
 )
-from whytransfer.transfer.parts.landmark_score import measure_folder, require_eyes
+from whytransfer.transfer.parts.landmark_score import measure_folder
 from whytransfer.transfer.parts.landmark_views import (
     FaceBatch,
     FaceView,
