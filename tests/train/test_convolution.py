@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from whytransfer.train import convolution
 from whytransfer.train.convolution import MAX_PIXELS, ProductConv2d, convert_convolutions
 
 
@@ -33,11 +32,11 @@ def results(net, images, grad_seed=9):
 
 
 @pytest.fixture
-def products(monkeypatch):
-    """Counts the products, which a layer that fell back to torch's kernels has none of."""
-    calls = []
+def kernels(monkeypatch):
+    """Lists the convolutions by torch's kernels, which a product has none of."""
+    calls, forward = [], nn.Conv2d.forward
     monkeypatch.setattr(
-        convolution.F, "linear", lambda *args: calls.append(1) or torch._C._nn.linear(*args)
+        nn.Conv2d, "forward", lambda self, images: calls.append(1) or forward(self, images)
     )
     return calls
 
@@ -77,11 +76,11 @@ def test_any_geometry_gives_torchs_numbers(kernel, stride, padding, size, bias, 
         (nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), 4, False),
     ],
 )
-def test_what_is_a_product(products, layer, size, is_product):
+def test_what_is_a_product(kernels, layer, size, is_product):
     plain, product = pair(layer)
     images = numbers(5, 2, 4, size, size)
     out = product(images)
-    assert bool(products) == is_product
+    assert bool(kernels) != is_product
     assert MAX_PIXELS == 16
     if is_product:
         torch.testing.assert_close(out, plain(images), rtol=1e-11, atol=1e-11)
@@ -118,7 +117,7 @@ def test_under_mixed_precision_it_rounds_as_often_as_torch(size):
     assert ours[0].dtype == torch.bfloat16
     for found, expected, truth in zip(ours, theirs, exact, strict=True):
         errors = [(each.double() - truth).square().mean().sqrt() for each in (found, expected)]
-        assert 0 < errors[0] < 1.2 * errors[1]
+        assert 0 < errors[0] < 1.1 * errors[1]
 
 
 def without_gradient(module):

@@ -17,6 +17,8 @@ MAX_PIXELS = 16
 """Up to that many pixels of its output a convolution is a product; beyond, the kernels win."""
 
 Pair = tuple[int, int]
+Window = tuple[Pair, Pair, Pair]
+"""Kernel, stride and padding, as (height, width) each."""
 
 
 class ProductConv2d(nn.Conv2d):
@@ -33,13 +35,16 @@ class ProductConv2d(nn.Conv2d):
         rows = input.permute(0, 2, 3, 1)
         if self._is_pointwise():
             rows = rows[:, :: self.stride[0], :: self.stride[1]]
+            weight = self.weight.permute(0, 2, 3, 1).reshape(self.out_channels, -1)
+            # Two-dimensional, because it repeats the weights over what it can't flatten.
+            flat = F.linear(rows.reshape(-1, self.in_channels), weight, self.bias)
+            product = flat.view(*rows.shape[:3], self.out_channels)
         else:
-            args = rows, self.kernel_size, self.stride, self.padding
-            rows = cast(Tensor, _Patches.apply(*args))
-        weight = self.weight.permute(0, 2, 3, 1).reshape(self.out_channels, -1)
-        # Two-dimensional, because the linear layer repeats its weights over what it can't flatten.
-        product = F.linear(rows.reshape(-1, rows.shape[-1]), weight, self.bias)
-        return product.view(*rows.shape[:3], self.out_channels).permute(0, 3, 1, 2)
+            window = self.kernel_size, self.stride, self.padding
+            bias = None if self.bias is None else _as_computed(self.bias)
+            args = _as_computed(rows), _as_computed(self.weight), bias, window
+            product = cast(Tensor, _Product.apply(*args))
+        return product.permute(0, 3, 1, 2)
 
     def _is_pointwise(self) -> bool:
         return self.kernel_size == (1, 1) and self.padding == (0, 0)
@@ -59,31 +64,81 @@ class ProductConv2d(nn.Conv2d):
         return self._is_pointwise() or height * width <= MAX_PIXELS
 
 
-class _Patches(torch.autograd.Function):
-    """Lays out what a kernel sees at each place: (N, H', W', kernel * kernel * C) of (N, H, W, C).
+def _as_computed(tensor: Tensor) -> Tensor:
+    """Returns a tensor in the precision that mixed precision computes products in, where it is."""
+    kind = tensor.device.type
+    if tensor.dtype == torch.float64 or not torch.is_autocast_enabled(kind):
+        return tensor
+    return tensor.to(torch.get_autocast_dtype(kind))
 
-    Autograd's own way through overlapping windows adds up an index for each value.
+
+class _Product(torch.autograd.Function):
+    """The product of all patches of (N, H, W, C) with weights (O, C, h, w): (N, H', W', O).
+
+    The gradients are products, too. Each number is rounded once, as by torch's kernels; at a stride
+    above 1 the parts of the gradient of the rows are, too.
     """
 
     @staticmethod
-    def forward(ctx: Any, input: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
-        ctx.shape, ctx.window = input.shape, (kernel, stride, padding)
-        padded = F.pad(input, (0, 0, padding[1], padding[1], padding[0], padding[0]))
-        windows = padded.unfold(1, kernel[0], stride[0]).unfold(2, kernel[1], stride[1])
-        return windows.permute(0, 1, 2, 4, 5, 3).flatten(3)
+    def forward(
+        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, window: Window
+    ) -> Tensor:
+        patches = _patches(rows, *window)
+        ctx.save_for_backward(patches, weight)
+        ctx.shape, ctx.window = rows.shape, window
+        product = F.linear(patches.flatten(0, 2), _last(weight).flatten(1), bias)
+        return product.view(*patches.shape[:3], len(weight))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        kernel, stride, (above, left) = ctx.window
-        number, height, width, channels = ctx.shape
-        windows = grad.reshape(*grad.shape[:3], *kernel, channels)
-        total = grad.new_zeros(number, height + 2 * above, width + 2 * left, channels)
-        places = total.unfold(1, kernel[0], stride[0]).unfold(2, kernel[1], stride[1])
-        for row in range(kernel[0]):
-            for column in range(kernel[1]):  # of which no two windows have the same pixel
-                places[..., row, column] += windows[:, :, :, row, column]
-        return total[:, above : above + height, left : left + width], None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        patches, weight = ctx.saved_tensors
+        grad, for_rows, for_weight, for_bias = grad.contiguous(), None, None, None
+        if ctx.needs_input_grad[0]:
+            plain = ctx.window[1] == (1, 1)
+            for_rows = (_turned if plain else _summed)(grad, weight, ctx.window, ctx.shape)
+        if ctx.needs_input_grad[1]:
+            product = grad.flatten(0, 2).T @ patches.flatten(0, 2)
+            for_weight = product.view_as(_last(weight)).permute(0, 3, 1, 2)
+        if ctx.needs_input_grad[2]:
+            for_bias = grad.sum((0, 1, 2))
+        return for_rows, for_weight, for_bias, None
+
+
+def _last(weight: Tensor) -> Tensor:
+    """Shows weights (O, C, h, w) with their channels last, as patches have them."""
+    return weight.permute(0, 2, 3, 1)
+
+
+def _patches(rows: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
+    """Lays out what a kernel sees at each place: (N, H', W', h * w * C) of (N, H, W, C)."""
+    padded = F.pad(rows, (0, 0, padding[1], padding[1], padding[0], padding[0]))
+    windows = padded.unfold(1, kernel[0], stride[0]).unfold(2, kernel[1], stride[1])
+    return windows.permute(0, 1, 2, 4, 5, 3).flatten(3)
+
+
+def _turned(grad: Tensor, weight: Tensor, window: Window, shape: torch.Size) -> Tensor:
+    """Returns the gradient of the rows at stride 1: a convolution, with the kernel turned round."""
+    (height, width), stride, (above, left) = window
+    patches = _patches(grad, (height, width), stride, (height - 1 - above, width - 1 - left))
+    turned = weight.flip(2, 3).permute(2, 3, 0, 1).flatten(0, 2)
+    return (patches.flatten(0, 2) @ turned).view(shape)
+
+
+def _summed(grad: Tensor, weight: Tensor, window: Window, shape: torch.Size) -> Tensor:
+    """Returns the gradient of the rows at any stride: each pixel's sum over its windows."""
+    kernel, stride, (above, left) = window
+    number, height, width, channels = shape
+    parts = (grad.flatten(0, 2) @ _last(weight).flatten(1)).view(*grad.shape[:3], *kernel, channels)
+    # Up to as many parts as the kernel has places: in bfloat16 each sum would be rounded.
+    exact = torch.promote_types(grad.dtype, torch.float32)
+    whole = number, height + 2 * above, width + 2 * left, channels
+    total = grad.new_zeros(whole, dtype=exact)
+    places = total.unfold(1, kernel[0], stride[0]).unfold(2, kernel[1], stride[1])
+    for row in range(kernel[0]):
+        for column in range(kernel[1]):  # of which no two windows have the same pixel
+            places[..., row, column] += parts[:, :, :, row, column]
+    return total[:, above : above + height, left : left + width].to(grad.dtype)
 
 
 def convert_convolutions(module: nn.Module) -> None:
