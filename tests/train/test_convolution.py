@@ -108,8 +108,11 @@ def test_a_wrong_input_is_refused_as_torch_does(shape):
 
 @pytest.mark.parametrize("size", [2, 4])
 def test_under_mixed_precision_it_rounds_as_often_as_torch(size):
-    plain, product = pair(nn.Conv2d(64, 32, 3, padding=1), torch.float32)
-    images = numbers(5, 8, 64, size, size, dtype=torch.float32)
+    """Rounding once more, as in sums of bfloat16 numbers, shows in how well a network learns."""
+    plain, product = pair(nn.Conv2d(128, 64, 3, padding=1), torch.float32)
+    for net in (plain, product):
+        net[0].weight.data = net[0].weight.bfloat16().float()
+    images = numbers(5, 32, 128, size, size, dtype=torch.float32).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
         ours, theirs = results(product, images), results(plain, images)
     exact = results(copy.deepcopy(plain).double().apply(without_gradient), images.double())
@@ -117,7 +120,7 @@ def test_under_mixed_precision_it_rounds_as_often_as_torch(size):
     assert ours[0].dtype == torch.bfloat16
     for found, expected, truth in zip(ours, theirs, exact, strict=True):
         errors = [(each.double() - truth).square().mean().sqrt() for each in (found, expected)]
-        assert 0 < errors[0] < 1.1 * errors[1]
+        assert 0 < errors[0] < 1.05 * errors[1]
 
 
 def without_gradient(module):

@@ -76,7 +76,9 @@ class _Product(torch.autograd.Function):
     """The product of all patches of (N, H, W, C) with weights (O, C, h, w): (N, H', W', O).
 
     The gradients are products, too. Each number is rounded once, as by torch's kernels; at a stride
-    above 1 the parts of the gradient of the rows are, too.
+    above 1 the parts of the gradient of the rows are, too. That matters: where nine bfloat16 parts
+    were added up in bfloat16, MoCo v2 on the world's things ended at a loss of 4.64, not 4.2 (one
+    seed).
     """
 
     @staticmethod
