@@ -106,7 +106,7 @@ def test_the_findings_plan_their_further_runs_at_both_scales(scale, folders, tmp
     options = (f"scale={scale}", *(roots(folders, "findings") if scale == "full" else ()))
     found = plan.make(spec.read("findings", options), Store(tmp_path))
     further = [node for node in found.of("transfer") if "variant" in node.labels]
-    per_arm_and_seed = {"world": 2 * 4 + 3 * 2, "full": 3 * (2 * 16 + 3 * 3)}
+    per_arm_and_seed = {"world": 2 * 4 + 3 * 5, "full": 3 * (2 * 16 + 3 * 3)}
     assert len(further) == per_arm_and_seed[scale]
     leaks = found["diagnose/leakage"]
     assert set(leaks.against) == {"against/supervised/0", "against/moco_v2/0"}
