@@ -18,9 +18,9 @@ WARM_UP, STEPS, LOSS = 2, 6, "benchmark::loss"
 KINDS = {
     "loss": (LOSS,),
     "optimiser_and_momentum": ("optimizer.step", "_foreach_lerp"),
-    "convolution": ("conv", "_patches"),
+    "convolution": ("conv",),
     "batch_norm": ("batch_norm", "batchnorm"),
-    "products": ("aten::linear", "addmm", "aten::mm"),
+    "products": ("_product", "aten::linear", "addmm", "aten::mm"),
 }
 """Kind → what the name of an operation, or of one that it is part of, has; the first that fits."""
 

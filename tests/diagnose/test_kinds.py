@@ -122,6 +122,13 @@ def test_landmarks_are_scored_by_their_error_between_the_tasks_eyes(tmp_path):
     assert scorer(run, "AP")(np.array([[2, 0]])).tolist() == pytest.approx([100 * 5 / 50**0.5])
 
 
+def test_landmarks_of_a_task_without_eyes_are_refused(tmp_path):
+    store = Store(tmp_path)
+    found = artifact(store, "error", {}, points)
+    with pytest.raises(InputError, match=r"some_task.*no two landmarks.*a setting eyes"):
+        read(found, store)
+
+
 def test_other_predictions_and_none_are_refused(tmp_path):
     def episodes(folder):
         content = {"kind": "episodes", "version": 1, "classes": [], "rows": []}

@@ -177,8 +177,14 @@ def _rule(artifact: Artifact) -> Rule:
 
 def _eyes(artifact: Artifact) -> tuple[int, int]:
     """Says by which two landmarks' distance the task of a run measures errors."""
-    first, second = artifact.record.config["eyes"]
-    return int(first), int(second)
+    found = artifact.record.config.get("eyes")
+    if not isinstance(found, list | tuple) or len(found) != 2:
+        raise InputError(
+            artifact.path, f"its task {artifact.record.plugin} says of no two landmarks that they"
+            " are the eyes", "a setting eyes, with their two numbers",
+            "give the task's Config that field: errors are measured by the distance between them",
+        )  # fmt: skip
+    return int(found[0]), int(found[1])
 
 
 def _says(artifact: Artifact) -> str:

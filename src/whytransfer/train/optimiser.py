@@ -78,7 +78,7 @@ def _show_as_it_lies(optimiser: torch.optim.Optimizer) -> None:
     """Has an optimiser see channels-last weights of a CPU in the order in which they lie.
 
     The fused kernels of a CPU copy every gradient that is not contiguous in its order of
-    dimensions, and leave the copy unused: a third of the time of a step of theirs, and more.
+    dimensions, and leave the copy unused: more than half of the time of their step.
 
     Source: aten/src/ATen/native/cpu/FusedSGDKernel.cpp, ``grad_contiguous`` @03bf11f; the copy is
         there in torch 2.15.
