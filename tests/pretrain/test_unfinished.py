@@ -34,6 +34,8 @@ def native(monkeypatch):
     for module in (devices, capabilities):
         monkeypatch.setattr(module, "on_gpu", lambda device: False)
     monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: found["native"])
+    # Whichever the precision, convolutions are products then: precision alone differs.
+    monkeypatch.setattr(capabilities, "cpu_has_amx", lambda: True)
     return found
 
 

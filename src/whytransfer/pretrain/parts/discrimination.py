@@ -93,11 +93,14 @@ class FirstDiscriminationConfig(DiscriminationConfig):
 class Discrimination(Method):
     """A query encoder, a momentum encoder of keys, and a queue of earlier keys.
 
-    Every step goes in the reference's order: queries; momentum update of the key encoder; keys,
-    in shuffled order; the loss against the queue as it stands; then the keys enter the queue.
+    Every step: momentum update of the key encoder; keys, in shuffled order; queries; the loss
+    against the queue as it stands; then the keys enter the queue.
 
     Source: He et al. 2020, algorithm 1 and section 3.3; moco moco/builder.py @132aea9.
-    Differs: One permutation shuffles a batch's keys, drawn from the step's own stream; it is
+    Differs: Keys are made before queries, which changes no bit, as neither encoder reads what the
+        other's forward writes: what the keys take in memory is free again before the queries keep
+        theirs for the backward, and processes wait for each other's keys when all have done both.
+        One permutation shuffles a batch's keys, drawn from the step's own stream; it is
         shuffled also where BatchNorm has one group, which then changes nothing but rounding.
     """
 
@@ -163,10 +166,11 @@ class Discrimination(Method):
         keys of the batch, which one encoder made: chance is one in the batch.
         """
         query_view, key_view = batch.views
-        queries = self.query_encoder(query_view)
         with torch.no_grad():
             follow(self.key_encoder, self.query_encoder, self.config.momentum)
-            all_keys = self._keys(key_view, context)
+            keys, order = self._some_keys(key_view, context)
+        queries = self.query_encoder(query_view)
+        all_keys = _all(keys, context)[order]
         contrast = self.contrast(queries, _own(all_keys, context), batch.labels)
         labels = batch.labels
         all_labels = None if labels is None else _all(labels, context)
@@ -180,17 +184,20 @@ class Discrimination(Method):
     def contrast(self, queries: Tensor, keys: Tensor, labels: Tensor | None) -> Contrast:
         """Holds queries against their keys and the queue."""
 
-    def _keys(self, images: Tensor, context: Context) -> Tensor:
-        """Embeds the images of all processes, in shuffled order; returns the keys in theirs.
+    def _some_keys(self, images: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Embeds this process's share of all images, in shuffled order.
 
         One permutation of the whole batch, the same on every process, says which images this one
         embeds. So no key is in its query's BatchNorm group.
+
+        Returns:
+            The keys, and where each image's key lies among those of all processes.
         """
         all_images = _all(images, context)
         drawn = context.stream("shuffle").permutation(len(all_images))
         shuffle = torch.from_numpy(drawn).to(images.device)
         keys: Tensor = self.key_encoder(all_images[_own(shuffle, context)])
-        return _all(keys, context)[shuffle.argsort()]
+        return keys, shuffle.argsort()
 
 
 def _all(rows: Tensor, context: Context) -> Tensor:
