@@ -17,9 +17,11 @@ exponent_size    a step, over the side of the view: 2 is proportional to pixels
 two_processes    images per second of two processes (gloo) over those of one, at one thread each:
                  the step of ``pretrain_step.py`` (ResNet-18, 64 pixels, 4,096 keys, BatchNorm in
                  groups of 32), 128 images in the global batch, so 64 in each of two processes, and
-                 as ``two_processes_256`` at the protocol's global batch of 256; blocks of three
-                 steps in turns, in trainings that stay alive and wait between; ``seconds``
-                 has those of a step, and those that process 0 computed in it
+                 as ``two_processes_256`` at the protocol's global batch of 256; blocks of four
+                 steps in turns, after one to warm up, in trainings that stay alive and wait
+                 between; ``seconds`` has those of a step, and those that process 0 computed in it
+two_apart        the same of two trainings of half the batch at once, which share nothing: what two
+                 processes could reach on this machine if they never waited for each other
 
 All of it is on one thread a process, whatever OMP_NUM_THREADS says.
 """
@@ -37,7 +39,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -60,7 +62,6 @@ SIZES_PX = (32, 64, 96, 128)
 GLOBAL_BATCHES = {"two_processes": R18.batch_size, "two_processes_256": 256}
 WARM_UP, STEPS = 2, 6
 WORKER = Path(__file__).with_name("_process_rate.py")
-POLL_SECONDS = 0.005
 
 
 def main() -> None:
@@ -186,19 +187,17 @@ def _epoch(root: Path, count: int) -> Callable[[], float]:
 def _two_processes(name: str, batch_size: int, rounds: int) -> dict[str, dict[str, Any]]:
     """Times a training of one process and one of two, in turns."""
     with ExitStack() as stack:
-        folders = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
         trainings = {
-            which: Training(count, batch_size, rounds, folder)
-            for which, count, folder in zip(("one", "two"), (1, 2), folders, strict=True)
+            which: stack.enter_context(Training(each, size, rounds))
+            for which, each, size in (
+                ("one", [(0, 1)], batch_size),
+                ("two", [(0, 2), (1, 2)], batch_size),
+                ("apart", [(0, 1), (0, 1)], batch_size // 2),
+            )
         }
-        for training in trainings.values():
-            stack.callback(training.stop)
-        for training in trainings.values():
-            training.block(0)
         blocks = [
-            {which: each.block(1 + number) for which, each in trainings.items()}
-            for number in range(rounds)
-        ]
+            {which: each.block() for which, each in trainings.items()} for _ in range(rounds + 1)
+        ][1:]  # the first warms up
     times = {which: [block[which][0] for block in blocks] for which in trainings}
     seconds = {
         kind: {
@@ -207,39 +206,41 @@ def _two_processes(name: str, batch_size: int, rounds: int) -> dict[str, dict[st
         }
         for number, kind in enumerate((name, f"{name}_computing"))
     }
-    found = ratios(times, {name: ("one", "two")})
+    apart = name.replace("processes", "apart")
+    found = ratios(times, {name: ("one", "two"), apart: ("one", "apart")})
     return merge(found, {"seconds": seconds, "global_batch": {name: batch_size}})
 
 
 class Training:
-    """A training of some processes that goes on when told to; see ``_process_rate.py``."""
+    """Processes that go on training when told to; see ``_process_rate.py``.
 
-    def __init__(self, count: int, batch_size: int, rounds: int, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        places: Rank and number of processes of each: (0, 1) trains alone.
+        batch_size: Images of a batch, over all processes that train together.
+        rounds: Blocks to train, after one to warm up.
+    """
+
+    def __init__(self, places: Sequence[tuple[int, int]], batch_size: int, rounds: int) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             port = taken.getsockname()[1]
         self.processes = [
             subprocess.Popen(
-                [sys.executable, str(WORKER), str(folder), str(batch_size), str(rounds)],
+                [sys.executable, str(WORKER), str(batch_size), str(rounds)],
                 env=_environment(rank, count, port),
-                stdout=sys.stderr,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
             )
-            for rank in range(count)
+            for rank, count in places
         ]
+        paired = zip(self.processes, places, strict=True)
+        self.leading = [process for process, (rank, _) in paired if rank == 0]
 
-    def block(self, number: int) -> tuple[float, float]:
-        """Trains a block; returns a step's seconds by the clock, and of computing, in process 0."""
-        (self.folder / str(number)).touch()
-        found = self.folder / f"{number}.seconds"
-        while not found.exists():
-            if any(process.poll() for process in self.processes):
-                raise SystemExit("a process of the training failed; it says why above")
-            time.sleep(POLL_SECONDS)
-        by_the_clock, computing = found.read_text().split()
-        return float(by_the_clock), float(computing)
+    def __enter__(self) -> Self:
+        return self
 
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Waits until it has ended; one that still has blocks to train is killed."""
         for process in self.processes:
             try:
@@ -247,6 +248,21 @@ class Training:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+    def block(self) -> tuple[float, float]:
+        """Trains a block; returns a step's seconds by the clock, and of computing.
+
+        Both are means over the processes that lead, which are all where each trains alone.
+        """
+        for process in self.processes:
+            assert process.stdin
+            process.stdin.write("\n")
+            process.stdin.flush()
+        found = [process.stdout.readline().split() for process in self.leading if process.stdout]
+        if not all(found):
+            raise SystemExit("a process of the training failed; it says why above")
+        by_the_clock, computing = np.array(found, float).mean(0).tolist()
+        return by_the_clock, computing
 
 
 def _environment(rank: int, count: int, port: int) -> dict[str, str]:

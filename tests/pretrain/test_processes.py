@@ -22,12 +22,12 @@ from whytransfer.train.checkpoint import Checkpoints
 ROOT = Path(__file__).parents[2]
 
 
-def torchrun(*command: str) -> subprocess.CompletedProcess:
-    """Runs a Python command in two processes; ends them all after a while."""
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command]
+def torchrun(*command: str, processes: int = 2) -> subprocess.CompletedProcess:
+    """Runs a Python command in several processes; ends them all after a while."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     settings = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, *words], env={**os.environ, **settings}, cwd=ROOT,
+        [sys.executable, *launcher, *command], env={**os.environ, **settings}, cwd=ROOT,
         capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
 

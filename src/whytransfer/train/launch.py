@@ -50,27 +50,19 @@ def launch(
 def _launch_all(accelerator: str, precision: str, processes: Processes) -> "Fabric":
     from lightning.fabric import Fabric
     from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-    from lightning.fabric.strategies.ddp import DDPStrategy
+
+    from whytransfer.train.data_parallel import DataParallel
 
     fabric = Fabric(
         accelerator=accelerator,
         devices=processes.local_size,
         num_nodes=processes.size // processes.local_size,
-        strategy=DDPStrategy(**_own_buffers()),
+        strategy=DataParallel(processes, accelerator == "cpu"),
         precision=precision,  # type: ignore[arg-type]
         plugins=[TorchElasticEnvironment()],
     )
     fabric.launch()
     return fabric
-
-
-def _own_buffers() -> dict[str, Any]:
-    """Leaves each process its own BatchNorm statistics; see :mod:`whytransfer.train.running`."""
-    from torch.nn.parallel import DistributedDataParallel
-
-    known = inspect.signature(DistributedDataParallel).parameters
-    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    return {name: False}
 
 
 def connect(device: Literal["auto", "cpu", "cuda"], processes: Processes) -> Literal["cpu", "cuda"]:
