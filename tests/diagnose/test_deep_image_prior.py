@@ -87,7 +87,8 @@ def test_the_default_generator_has_the_authors_shape():
     assert count == sum(parameter.numel() for parameter in plain.parameters()) - biases
 
 
-def test_ten_steps_in_a_batch_equal_one_image_at_a_time():
+@pytest.mark.parametrize("together", [False, True])
+def test_ten_steps_in_a_batch_equal_one_image_at_a_time(together):
     """Two images under two backbones at two levels, BatchNorm not folded on the slow side."""
     pictures, crop_px = images(2), 24
     cases = [(used(1), "layer2"), (used(2, "resnet50"), "layer4")]
@@ -99,7 +100,7 @@ def test_ten_steps_in_a_batch_equal_one_image_at_a_time():
         small = folded(backbone, torch.float64)
         see = lambda x, net=small, at=level: net.features(x, at)  # noqa: E731
         groups.append(Group(see, see(pictures)))
-    fit = Fit(SMALL, generators, noises, groups, crop_px)
+    fit = Fit(SMALL, generators, noises, groups, crop_px, together=together)
     losses = torch.stack([fit.step() for _ in range(10)])
     for k in range(4):
         backbone, level = cases[k // 2]
@@ -112,7 +113,22 @@ def test_ten_steps_in_a_batch_equal_one_image_at_a_time():
         assert slow[-1] < slow[0]
 
 
-def test_each_generator_normalises_over_its_own_picture():
+def test_side_by_side_in_bfloat16_they_begin_alike():
+    backbone = folded(used(1))
+    see = lambda x: backbone.features(x, "layer1")  # noqa: E731
+    found = {}
+    for together in (False, True):
+        generators = [generator(SMALL, Stream(k, "generator")) for k in range(3)]
+        noises = [noise(SMALL, Stream(k, "noise")).float() for k in range(3)]
+        groups = [Group(see, see(images(3).float()))]
+        fit = Fit(SMALL, generators, noises, groups, 24, mixed=True, together=together)
+        found[together] = fit.pictures(), fit.step()
+    for one, other in zip(*found.values(), strict=True):
+        torch.testing.assert_close(one.float(), other.float(), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_each_generator_normalises_over_its_own_picture(together):
     """What one generator makes does not depend on which others are fitted beside it."""
     backbone = folded(used(1), torch.float64)
     see = lambda x: backbone.features(x, "layer1")  # noqa: E731
@@ -120,7 +136,8 @@ def test_each_generator_normalises_over_its_own_picture():
     def fitted(which):
         generators = [generator(SMALL, Stream(k, "generator")).double() for k in which]
         noises = [noise(SMALL, Stream(k, "noise")) for k in which]
-        fit = Fit(SMALL, generators, noises, [Group(see, see(images(3)[list(which)]))], 24)
+        groups = [Group(see, see(images(3)[list(which)]))]
+        fit = Fit(SMALL, generators, noises, groups, 24, together=together)
         for _ in range(3):
             fit.step()
         return fit.pictures()
@@ -128,14 +145,16 @@ def test_each_generator_normalises_over_its_own_picture():
     torch.testing.assert_close(fitted((0, 1, 2))[1:2], fitted((1,)), rtol=0, atol=1e-8)
 
 
-def test_a_fit_goes_on_from_its_state_to_the_bit():
+@pytest.mark.parametrize("together", [False, True])
+def test_a_fit_goes_on_from_its_state_to_the_bit(together):
     backbone = folded(used(1))
     see = lambda x: backbone.features(x, "layer1")  # noqa: E731
 
     def new():
         generators = [generator(SMALL, Stream(k, "generator")) for k in range(2)]
         noises = [noise(SMALL, Stream(k, "noise")).float() for k in range(2)]
-        return Fit(SMALL, generators, noises, [Group(see, see(images(2).float()))], 24)
+        groups = [Group(see, see(images(2).float()))]
+        return Fit(SMALL, generators, noises, groups, 24, together=together)
 
     whole, first, second = new(), new(), new()
     for _ in range(6):

@@ -1,6 +1,7 @@
 """Inversion as an analysis: what it finds, shows and keeps, and what it refuses."""
 
 import copy
+import dataclasses
 import json
 
 import cv2
@@ -242,6 +243,31 @@ class TestTheChunks:
             f"chunk-0000{k}.npz" for k in range(3)
         ]
 
+    def test_a_chunk_of_another_kind_of_device_begins_anew(self, tmp_path, monkeypatch, caplog):
+        monkeypatch.setattr(inversion_fits, "KEEP_SECONDS", 0.0)
+        runs = [seen("a", network())]
+        (whole,) = chunks(runs, ("stem",), views(2), recipe())
+        steps = counted(monkeypatch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            list(chunks(runs, ("stem",), views(2), recipe(), tmp_path))
+        (kept,) = tmp_path.glob("*.pt")
+        torch.save(torch.load(kept) | {"together": True}, kept)
+        steps["stop"] = None
+        (again,) = chunks(runs, ("stem",), views(2), recipe(), tmp_path)
+        assert steps["taken"] == 2 + 3
+        assert np.array_equal(whole.pictures, again.pictures)
+        assert "begins anew" in caplog.text
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is usable here")
+    def test_a_gpu_finds_the_pictures_of_a_cpu(self, monkeypatch):
+        exact = dataclasses.replace(recipe(), precision="64-true")
+        runs = [seen("a", network(0)), seen("b", network(1))]
+        (on_gpu,) = chunks(runs, ("stem",), views(2), exact)
+        monkeypatch.setattr(inversion_fits, "on_gpu", lambda: False)
+        (on_cpu,) = chunks(runs, ("stem",), views(2), exact)
+        assert np.abs(on_gpu.pictures.astype(int) - on_cpu.pictures).max() <= 1
+        np.testing.assert_allclose(on_gpu.losses, on_cpu.losses, rtol=1e-6)
+
     def test_other_preprocessing_is_translated(self):
         """A network that wants BGR in [0, 255] sees what the same one sees of RGB in [0, 1]."""
         plain, other = network().double(), network().double()
@@ -381,8 +407,12 @@ class TestBadInput:
             answer([seen("a", network())], data, FEW.model_copy(
                 update={**small, "trunks": ()}), tmp_path)  # fmt: skip
 
-    @pytest.mark.parametrize(("net", "side"), [("alex", 14), ("vgg", 14), ("squeeze", 11)])
-    def test_an_image_too_small_for_lpips(self, data, tmp_path, unfitted, monkeypatch, net, side):
+    @pytest.mark.parametrize(
+        ("net", "side", "least"), [("alex", 30, 31), ("vgg", 15, 16), ("squeeze", 16, 17)]
+    )
+    def test_an_image_too_small_for_lpips(
+        self, data, tmp_path, unfitted, monkeypatch, net, side, least
+    ):
         for name in ("linear", "trunk"):
             (tmp_path / name).write_text(name)
         files = LpipsFiles(net=net, linear=tmp_path / "linear", trunk=tmp_path / "trunk")
@@ -390,7 +420,7 @@ class TestBadInput:
         monkeypatch.setattr(inversion, "read_lpips", lambda _: Lpips(net, weights, trunk(net)))
         small = {"lpips": files, "trunks": (), "view": Centre(resize_px=side, crop_px=side)}
         said = self.said(data, tmp_path, **small)
-        assert f"{side} px are too few for LPIPS's network" in said
+        assert f"{side} px are too few for LPIPS's network; expected at least {least} px" in said
         assert "raise view.resize_px and view.crop_px, or leave lpips out" in said
 
     def test_an_arm_twice_a_reference_and_a_trunk_that_are_none(self, data, tmp_path):

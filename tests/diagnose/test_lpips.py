@@ -100,3 +100,13 @@ def test_files_that_are_none_of_its_weights_are_named(files, tmp_path):
     (tmp_path / "code.pth").write_bytes(b"not a checkpoint")
     with pytest.raises(InputError, match="not readable"):
         read_lpips(LpipsFiles(linear=tmp_path / "code.pth", trunk=files.trunk))
+
+
+@pytest.mark.parametrize(("net", "least"), [("alex", 31), ("vgg", 16), ("squeeze", 17)])
+def test_the_least_side_is_the_first_that_the_trunk_can_look_at(net, least):
+    looking = Lpips(net, [weight.flatten() for weight in linear(net)], trunk(net))
+    assert looking.least_px == least
+    blank = torch.zeros(1, 3, least, least)
+    assert looking(blank, blank).tolist() == [0.0]
+    with pytest.raises(RuntimeError):
+        looking(blank[..., 1:, 1:], blank[..., 1:, 1:])

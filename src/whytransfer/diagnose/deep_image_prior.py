@@ -1,8 +1,9 @@
 """A deep image prior that is fitted until a frozen network sees what it saw of an image.
 
 A generator of its own for every image maps fixed noise to a picture; its weights are all that is
-learnt. Several are fitted at once: each runs alone, so that its BatchNorm is over its own picture,
-and their pictures go through the frozen network as one batch.
+learnt. Several are fitted at once: their pictures go through the frozen network as one batch. The
+generators run one after another on a CPU, and on a GPU side by side, as groups of one network's
+channels; either way BatchNorm is over each one's own picture.
 
 Letters: P problems (an image and a level of a network each), C channels, H × W places.
 
@@ -71,6 +72,11 @@ class Prior(Config):
 class Generator(nn.Module):
     """The authors' skip network: (1, noise, canvas, canvas) to (1, 3, canvas, canvas).
 
+    Or several of them side by side, which share nothing: every convolution is one of as many
+    groups, every normalisation is of a picture's own channels. Their noises lie one after another
+    in the input's channels, (1, G · noise, canvas, canvas), and their pictures come out as a batch,
+    (G, 3, canvas, canvas).
+
     Down each level: convolution, 2 × 2 average, BatchNorm, LeakyReLU, and the same without the
     average. Up: the level below enlarged by repeating, beside a 1 × 1 skip, BatchNorm, convolution,
     BatchNorm, LeakyReLU, and the same 1 × 1. Zero padding throughout; at the end 1 × 1 to RGB, and
@@ -82,18 +88,23 @@ class Generator(nn.Module):
         BatchNorm of an enlarged map is that of the map. A bias before BatchNorm cancels and has no
         gradient, so only the last convolution has one; where weights are drawn, the draws of the
         others' biases are not made.
+
+    Args:
+        prior: Its shape.
+        count: G.
     """
 
-    def __init__(self, prior: Prior) -> None:
+    def __init__(self, prior: Prior, count: int = 1) -> None:
         super().__init__()
+        self.count = count
         below = (*prior.widths[1:], prior.widths[-1])
         above = (prior.noise_channels, *prior.widths[:-1])
         shapes = zip(above, prior.widths, below, prior.filters, strict=True)
-        self.levels = nn.ModuleList(_Level(*shape, prior.skip_width) for shape in shapes)
-        self.last = nn.Conv2d(prior.widths[0], 3, 1)
+        self.levels = nn.ModuleList(_Level(*shape, prior.skip_width, count) for shape in shapes)
+        self.last = _conv(prior.widths[0], 3, 1, count, bias=True)
 
     def forward(self, noise: Tensor) -> Tensor:
-        """Returns the canvas."""
+        """Returns the canvases."""
         levels = cast(Sequence[_Level], self.levels)
         skips, maps = [], noise
         for level in levels:
@@ -101,8 +112,8 @@ class Generator(nn.Module):
             maps = level.down(maps)
         for level, skip in zip(reversed(levels), reversed(skips), strict=True):
             maps = level.up(skip, maps)
-        canvas: Tensor = self.last(maps)
-        return canvas
+        canvases: Tensor = self.last(maps)
+        return canvases.view(self.count, 3, *canvases.shape[2:])
 
 
 class _Level(nn.Module):
@@ -111,22 +122,25 @@ class _Level(nn.Module):
     to_average: Tensor
     to_repeat: Tensor
 
-    def __init__(self, above: int, width: int, below: int, side: int, skip_width: int) -> None:
+    def __init__(
+        self, above: int, width: int, below: int, side: int, skip_width: int, count: int
+    ) -> None:
         super().__init__()
-        self.pad = side // 2
-        self.skip_conv = nn.Conv2d(above, skip_width, 1, bias=False)
-        self.skip_norm = _norm(skip_width)
-        self.down_filters = _filters(width, above, side, above)
-        self.down_norm = _norm(width)
-        self.inner_conv = nn.Conv2d(width, width, side, padding=self.pad, bias=False)
-        self.inner_norm = _norm(width)
+        self.pad, self.count = side // 2, count
+        self.skip_conv = _conv(above, skip_width, 1, count)
+        self.skip_norm = _norm(skip_width, count)
+        self.down_filters = _filters(width, above, side, above, count)
+        self.down_norm = _norm(width, count)
+        self.inner_conv = _conv(width, width, side, count)
+        self.inner_norm = _norm(width, count)
         # Of the authors' one BatchNorm and one convolution over both, the part of each.
-        self.joined_skip_norm, self.joined_below_norm = _norm(skip_width), _norm(below)
-        self.up_skip_filters = _filters(width, skip_width, side, skip_width + below)
-        self.up_below_filters = _filters(below, width, side, skip_width + below)
-        self.up_norm = _norm(width)
-        self.mixing_conv = nn.Conv2d(width, width, 1, bias=False)
-        self.mixing_norm = _norm(width)
+        self.joined_skip_norm = _norm(skip_width, count)
+        self.joined_below_norm = _norm(below, count)
+        self.up_skip_filters = _filters(width, skip_width, side, skip_width + below, count)
+        self.up_below_filters = _filters(below, width, side, skip_width + below, count)
+        self.up_norm = _norm(width, count)
+        self.mixing_conv = _conv(width, width, 1, count)
+        self.mixing_norm = _norm(width, count)
         self.register_buffer("to_average", _box(side, flipped=False) / 4, persistent=False)
         self.register_buffer("to_repeat", _box(side, flipped=True), persistent=False)
 
@@ -136,23 +150,30 @@ class _Level(nn.Module):
 
     def down(self, maps: Tensor) -> Tensor:
         filters = _square(self.down_filters @ self.to_average)
-        maps = F.conv2d(maps, filters, stride=2, padding=self.pad)
+        maps = F.conv2d(maps, filters, stride=2, padding=self.pad, groups=self.count)
         maps = _active(self.down_norm(maps))
         return _active(self.inner_norm(self.inner_conv(maps)))
 
     def up(self, skip: Tensor, below: Tensor) -> Tensor:
         filters = _square(self.up_below_filters @ self.to_repeat)
         below = self.joined_below_norm(below)
-        maps = F.conv_transpose2d(below, filters, stride=2, padding=self.pad)
-        maps = maps + F.conv2d(skip, _square(self.up_skip_filters), padding=self.pad)
+        pad, count = self.pad, self.count
+        maps = F.conv_transpose2d(below, filters, stride=2, padding=pad, groups=count)
+        maps = maps + F.conv2d(skip, _square(self.up_skip_filters), padding=pad, groups=count)
         maps = _active(self.up_norm(maps))
         return _active(self.mixing_norm(self.mixing_conv(maps)))
 
 
-def _filters(first: int, second: int, side: int, fan_in: int) -> nn.Parameter:
-    """Draws square filters, (first, second, side²), as torch initialises a convolution's."""
+def _conv(above: int, width: int, side: int, count: int, bias: bool = False) -> nn.Conv2d:
+    """A convolution that keeps the size, of as many groups as there are generators."""
+    channels = count * above, count * width
+    return nn.Conv2d(*channels, side, padding=side // 2, groups=count, bias=bias)
+
+
+def _filters(first: int, second: int, side: int, fan_in: int, count: int) -> nn.Parameter:
+    """Draws square filters, (count · first, second, side²), as torch does for a convolution."""
     bound = (fan_in * side**2) ** -0.5
-    return nn.Parameter(torch.empty(first, second, side**2).uniform_(-bound, bound))
+    return nn.Parameter(torch.empty(count * first, second, side**2).uniform_(-bound, bound))
 
 
 def _square(filters: Tensor) -> Tensor:
@@ -173,9 +194,9 @@ def _box(side: int, flipped: bool) -> Tensor:
     return both.flip(1) if flipped else both
 
 
-def _norm(channels: int) -> nn.BatchNorm2d:
+def _norm(channels: int, count: int) -> nn.BatchNorm2d:
     """BatchNorm that always takes the statistics of what it is given, as in training."""
-    return nn.BatchNorm2d(channels, track_running_stats=False)
+    return nn.BatchNorm2d(count * channels, track_running_stats=False)
 
 
 def _active(maps: Tensor) -> Tensor:
@@ -186,6 +207,15 @@ def generator(prior: Prior, stream: Stream) -> Generator:
     """Returns a generator with torch's initial weights, a function of the stream alone."""
     with seeded_torch(stream):
         return Generator(prior)
+
+
+def side_by_side(prior: Prior, generators: Sequence[Generator]) -> Generator:
+    """Returns one network that computes what several do, with their weights, each once."""
+    states = [one.state_dict() for one in generators]
+    joined = Generator(prior, len(generators)).to(states[0]["last.weight"])
+    # Outputs come first in every tensor, or the inputs of a transposed convolution: the channels.
+    joined.load_state_dict({name: torch.cat([s[name] for s in states]) for name in states[0]})
+    return joined
 
 
 def noise(prior: Prior, stream: Stream) -> Tensor:
@@ -218,6 +248,8 @@ class Fit:
         groups: What is to be seen; P problems in all.
         crop_px: Side of a picture.
         mixed: Whether convolutions run in bfloat16.
+        together: Whether the generators run side by side: the same numbers up to rounding, in as
+            many operations as one takes, which a GPU would have to wait for.
     """
 
     def __init__(
@@ -228,9 +260,13 @@ class Fit:
         groups: Sequence[Group],
         crop_px: int,
         mixed: bool = False,
+        together: bool = False,
     ) -> None:
         if sum(len(group.targets) for group in groups) != len(generators):
             raise ValueError("as many generators as targets are needed")
+        self.together = together
+        if together:
+            generators, noises = [side_by_side(prior, generators)], [torch.cat(list(noises), dim=1)]
         channels_last: Any = torch.channels_last
         self._generators = nn.ModuleList(generators).to(memory_format=channels_last)
         self._noises = [one.contiguous(memory_format=torch.channels_last) for one in noises]

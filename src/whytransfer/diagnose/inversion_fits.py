@@ -207,6 +207,7 @@ class _Chunk:
             groups,
             views.shape[1],
             mixed,
+            together=self._device.type == "cuda",
         )
 
     def fit(self) -> Chunk:
@@ -230,12 +231,15 @@ class _Chunk:
         state = self._kept.read_state()
         if state is None:
             return 0, [], []
+        if state["together"] != self._fit.together:
+            _log.warning("inversion: a chunk was begun on another kind of device and begins anew")
+            return 0, [], []
         self._fit.restore(state["fit"])
         return state["step"], state["pictures"], state["losses"]
 
     def _keep(self, step: int, pictures: list[Tensor], losses: list[Tensor]) -> None:
         state = {"fit": self._fit.state(), "pictures": pictures, "losses": losses}
-        self._kept.write_state({"step": step, **state})
+        self._kept.write_state({"step": step, "together": self._fit.together, **state})
 
     def _group(self, run: int, level: str, views: Tensor, mixed: bool) -> Group:
         backbone = folded(self._runs[run].load(), self._recipe.dtype).to(self._device)

@@ -10,7 +10,7 @@ Source: Zhang et al. 2018; PerceptualSimilarity, lpips/{lpips,pretrained_network
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torchvision
@@ -97,6 +97,15 @@ class Lpips(nn.Module):
         self._trunk = trunk.eval().requires_grad_(False)
         self._taps, self._linear = _TAPS[net], nn.ParameterList(linear).requires_grad_(False)
 
+    @property
+    def least_px(self) -> int:
+        """Side of the smallest pictures that the trunk can look at."""
+        side = 1
+        for module in reversed(list(self._trunk)[: self._taps[-1] + 1]):
+            if isinstance(module, nn.Conv2d | nn.MaxPool2d):
+                side = _least_input(side, module)
+        return side
+
     @torch.no_grad()
     def forward(self, pictures: Tensor, originals: Tensor) -> Tensor:
         """Returns the distance of each pair, (N,), more where they differ more.
@@ -122,6 +131,16 @@ class Lpips(nn.Module):
             if place == self._taps[-1]:
                 break
         return found
+
+
+def _least_input(side: int, module: nn.Conv2d | nn.MaxPool2d) -> int:
+    """Returns the smallest input whose output has at least that side."""
+    settings: Any = (module.kernel_size, module.stride, module.padding)
+    kernel, stride, pad = (one if isinstance(one, int) else one[0] for one in settings)
+    # What rounds up has one more where a window begins inside the input, wherever it ends.
+    rounds_up = isinstance(module, nn.MaxPool2d) and module.ceil_mode
+    spared = stride - 1 if rounds_up else 0
+    return max(1, int((side - 1) * stride + kernel - 2 * pad - spared))
 
 
 def read_lpips(files: LpipsFiles) -> Lpips:
