@@ -137,7 +137,7 @@ class TestTheFinding:
         finding = answer([run("a", GOOD), run("b", noise(TRUTH))], QUICK, tmp_path)
         tables = {table.title.split(" (")[0]: table for table in finding.tables}
         assert (
-            len(tables) == len(finding.tables) == 14
+            len(tables) == len(finding.tables) == 15
         )  # none of seeds where there is but one, none of absent groups
         gains = tables["What fixing each type of error would gain"]
         rows = {(row["arm"], row["class"]): row for row in gains.rows}

@@ -6,6 +6,7 @@ import numpy as np
 
 from whytransfer.core.records import Metric
 from whytransfer.diagnose.comparing import family_of
+from whytransfer.diagnose.error_comparison import Compared
 from whytransfer.diagnose.error_differences import Difference
 from whytransfer.diagnose.error_matching import Matched
 from whytransfer.diagnose.error_profile import ErrorProfile
@@ -17,22 +18,20 @@ Answer = tuple[str, Metric, str]
 """The sentence, the headline, and the type of error that it is about."""
 
 
-def comparison(
-    differences: Sequence[Difference], matched: Sequence[Matched], reference: str
-) -> Answer:
+def comparison(found: Compared, reference: str) -> Answer:
     """Says what differs from the reference, and whether it still does at matched AP.
 
     The headline is the largest difference: of those shown, if any is.
 
     Args:
-        differences: At least one, of TIDE's main types as they are.
-        matched: Of every arm that is compared.
+        found: With at least one difference in TIDE's main types.
     """
-    pairs = {pair.arm: pair for pair in matched}
+    differences, there = found.plain.tide, found.at_matched.tide
+    pairs = {pair.arm: pair for pair in found.matched}
     shown = sorted((d for d in differences if d.shown), key=_size, reverse=True)
     known = [d for d in differences if d.p_value is not None]
     why = family_of(len(known)) if known else f"no interval: {_reason(differences[0].metric)}"
-    alone = _at_matched_ap_alone(shown, matched)
+    alone = _at_matched_ap_alone(shown, there)
     if not shown:
         largest = max(differences, key=_size)
         return (
@@ -42,7 +41,7 @@ def comparison(
             largest.type,
         )
     parts = [
-        f"{_loses(one)} ({points(one.metric, '+.1f')}; {_still(one, pairs[one.arm])})"
+        f"{_loses(one)} ({points(one.metric, '+.1f')}; {_still(one, pairs[one.arm], there)})"
         for one in shown[:_NUM_NAMED]
     ]
     rest = len(shown) - len(parts)
@@ -89,14 +88,15 @@ def _loses(difference: Difference) -> str:
     return f"{difference.arm} loses {verb} to {difference.type} errors"
 
 
-def _still(difference: Difference, pair: Matched) -> str:
+def _still(difference: Difference, pair: Matched, at_matched: Sequence[Difference]) -> str:
     """Says of a difference that is shown whether it still is at matched AP."""
     if not pair.holds:
         if not pair.tried:
             return "not compared at matched AP"
         left = points(pair.gap_left, "+.1f")
         return f"at matched AP nothing is known, no run of {pair.better} comes nearer than {left}"
-    (there,) = (one for one in pair.tide if one.type == difference.type)
+    same = difference.arm, difference.type
+    (there,) = (one for one in at_matched if (one.arm, one.type) == same)
     before, after = difference.metric.value or 0.0, there.metric.value or 0.0
     words = "not shown"
     if there.shown:
@@ -104,15 +104,10 @@ def _still(difference: Difference, pair: Matched) -> str:
     return f"{words} at matched AP, {points(there.metric, '+.1f')}"
 
 
-def _at_matched_ap_alone(shown: Sequence[Difference], matched: Sequence[Matched]) -> str:
+def _at_matched_ap_alone(shown: Sequence[Difference], at_matched: Sequence[Difference]) -> str:
     """A sentence on what is shown at matched AP alone; empty where nothing is."""
     already = {(one.arm, one.type) for one in shown}
-    alone = [
-        one
-        for pair in matched
-        for one in pair.tide
-        if one.shown and (one.arm, one.type) not in already
-    ]
+    alone = [one for one in at_matched if one.shown and (one.arm, one.type) not in already]
     if not alone:
         return ""
     largest = sorted(alone, key=_size, reverse=True)[:_NUM_NAMED]

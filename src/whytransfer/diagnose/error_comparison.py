@@ -9,16 +9,19 @@ from whytransfer.diagnose.error_differences import (
     IN_HOIEM,
     IN_TIDE,
     Difference,
+    Pair,
     Profiles,
+    as_they_are,
     in_all,
     in_parts,
 )
 from whytransfer.diagnose.error_matching import Matched
+from whytransfer.diagnose.error_profile import COUNTING
 
 Row = dict[str, str | int | float | None]
 
 _LEVELS = ("group", "size", "class")
-_SHARE_LEVELS = ("group", "class")
+_SHARE_LEVELS = ("group", "class", COUNTING)
 
 _TEST = ("low", "high", "p", "corrected p", "shown")
 _COLUMNS = ("arm", "type", "difference", *_TEST)
@@ -29,17 +32,16 @@ _NEAR = (
 
 
 @dataclass(frozen=True)
-class Compared:
-    """All comparisons of a finding; empty where there is one arm.
+class Differences:
+    """What differs between arms and the reference; empty where nothing is compared.
 
     Attributes:
-        tide: Of TIDE's main types.
-        hoiem: Of Hoiem's types.
-        costs: Of normalised AP, and of what each of Hoiem's repairs gains in it.
-        sizes: Of normalised AP by size.
-        parts: Level (``class``, ``group``, ``size``) → the comparisons of TIDE's main types there.
-        share_parts: Level (``class``, ``group``) → the comparisons of Hoiem's types there.
-        matched: Of every arm, how near the two come in AP, and the same there.
+        tide: In TIDE's main types.
+        hoiem: In Hoiem's types.
+        costs: In normalised AP, and in what each of Hoiem's repairs gains in it.
+        sizes: In normalised AP by size.
+        parts: Level (``class``, ``group``, ``size``) → the same in TIDE's main types there.
+        share_parts: Level (``class``, ``group``, way of counting) → the same in Hoiem's types.
     """
 
     tide: Sequence[Difference] = ()
@@ -48,42 +50,66 @@ class Compared:
     sizes: Sequence[Difference] = ()
     parts: Mapping[str, Sequence[Difference]] = field(default_factory=dict)
     share_parts: Mapping[str, Sequence[Difference]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """All comparisons of a finding; empty where there is one arm.
+
+    Attributes:
+        plain: The arms as they are.
+        matched: Of every arm, how near it and the reference come in AP.
+        at_matched: Of those that come near enough, the same there.
+    """
+
+    plain: Differences = Differences()
     matched: Sequence[Matched] = ()
+    at_matched: Differences = Differences()
 
 
 def compared(profiles: Profiles, reference: str, n: int, matched: Sequence[Matched]) -> Compared:
     """Compares every other arm with the reference, in all that profiles hold."""
     return Compared(
-        tide=in_all(profiles, reference, n, IN_TIDE),
-        hoiem=in_all(profiles, reference, n, IN_HOIEM),
-        costs=in_all(profiles, reference, n, COSTS),
-        sizes=in_parts(profiles, reference, n, "size", COSTS),
-        parts={level: in_parts(profiles, reference, n, level, IN_TIDE) for level in _LEVELS},
-        share_parts={
-            level: in_parts(profiles, reference, n, level, IN_HOIEM) for level in _SHARE_LEVELS
-        },
+        plain=_differences(as_they_are(profiles, reference, n)),
         matched=matched,
+        at_matched=_differences([one.pair for one in matched if one.holds]),
+    )
+
+
+def _differences(pairs: Sequence[Pair]) -> Differences:
+    return Differences(
+        tide=in_all(pairs, IN_TIDE),
+        hoiem=in_all(pairs, IN_HOIEM),
+        costs=in_all(pairs, COSTS),
+        sizes=in_parts(pairs, "size", COSTS),
+        parts={level: in_parts(pairs, level, IN_TIDE) for level in _LEVELS},
+        share_parts={level: in_parts(pairs, level, IN_HOIEM) for level in _SHARE_LEVELS},
     )
 
 
 def difference_tables(found: Compared) -> list[Table]:
     """Returns the tables of differences, the answering ones first; some may be empty."""
-    shares, costs = "Hoiem, percentage points", "Hoiem, points of normalised AP"
-    tables = [
+    plain, shares, costs = found.plain, "Hoiem, percentage points", "Hoiem, points of normalised AP"
+    return [
         _plain("Differences to the reference (TIDE, AP points; p corrected by Holm's method)",
-               found.tide),
+               plain.tide),
         *_matched_tables(found),
-        _plain(f"Differences in the types of the best detections ({shares})", found.hoiem),
-        _plain(f"Differences in what each type costs ({costs})", found.costs),
-        _by("size", f"Differences in AP by size of object ({costs})", found.sizes),
+        _plain(f"Differences in the types of the best detections ({shares})", plain.hoiem),
+        _plain(f"Differences in what each type costs ({costs})", plain.costs),
+        *_tables_by_part(plain, ""),
+        *_tables_by_part(found.at_matched, " at matched AP"),
     ]  # fmt: skip
+
+
+def _tables_by_part(found: Differences, where: str) -> Iterator[Table]:
+    shares, costs = "Hoiem, percentage points", "Hoiem, points of normalised AP"
+    yield _by("size", f"Differences in AP by size of object{where} ({costs})", found.sizes)
     for level, rows in found.parts.items():
-        title = f"Differences by {level} (TIDE, AP points; corrected among themselves)"
-        tables.append(_by(level, title, rows))
+        title = f"Differences by {level}{where} (TIDE, AP points; corrected among themselves)"
+        yield _by(level, title, rows)
     for level, rows in found.share_parts.items():
-        title = f"Types of the best detections, differences by {level} ({shares})"
-        tables.append(_by(level, title, rows))
-    return tables
+        title = f"Types of the best detections, differences by {level}{where} ({shares})"
+        yield _by(level, title, rows)
 
 
 def _matched_tables(found: Compared) -> Iterator[Table]:
@@ -91,21 +117,19 @@ def _matched_tables(found: Compared) -> Iterator[Table]:
     yield Table(
         title="How near the arms come in AP", columns=_NEAR, rows=tuple(map(_near_row, near))
     )
+    plain, there = found.plain, found.at_matched
     for title, before, rows in (
-        ("The same at matched AP (TIDE, AP points)", found.tide,
-         [row for pair in near for row in pair.tide]),
-        ("Types of the best detections at matched AP (Hoiem, percentage points)", found.hoiem,
-         [row for pair in near for row in pair.shares]),
-        ("What each type costs at matched AP (Hoiem, points of normalised AP)", found.costs,
-         [row for pair in near for row in pair.costs]),
+        ("The same at matched AP (TIDE, AP points)", plain.tide, there.tide),
+        ("Types of the best detections at matched AP (Hoiem, percentage points)",
+         plain.hoiem, there.hoiem),
+        ("What each type costs at matched AP (Hoiem, points of normalised AP)",
+         plain.costs, there.costs),
     ):  # fmt: skip
-        as_they_are = {(d.arm, d.type): d.metric.value for d in before}
+        as_before = {(d.arm, d.type): d.metric.value for d in before}
         yield Table(
             title=title,
             columns=("arm", "type", "as they are", "difference", *_TEST),
-            rows=tuple(
-                {**_row(row), "as they are": as_they_are[row.arm, row.type]} for row in rows
-            ),
+            rows=tuple({**_row(row), "as they are": as_before[row.arm, row.type]} for row in rows),
         )
 
 

@@ -5,7 +5,7 @@ of all arms, Hoiem's types, what they cost, AP by size, and for either taxonomy 
 groups and the sizes.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from whytransfer.core.records import Metric
@@ -89,72 +89,65 @@ AP_GAP = Kind((AP,), "{}", "AP points", lambda own: own.ap_in_all, better=frozen
 
 @dataclass(frozen=True)
 class Pair:
-    """The two arms that are compared, and on what.
+    """An arm and the reference, as they are compared.
 
     Attributes:
-        arm: Minus the reference.
-        reference: The other one.
+        own: The arm's.
+        base: The reference's.
         n: Images of the test set.
-        part: The class, group or size that is looked at; empty for all.
         note: What else a name of a metric has to say.
     """
 
-    arm: str
-    reference: str
+    own: ErrorProfile
+    base: ErrorProfile
     n: int
-    part: str = ""
     note: str = ""
 
 
-def compare(
-    own: Measured, base: Measured, kind: Kind, pair: Pair, *, many: bool = False
+def as_they_are(profiles: Profiles, reference: str, n: int) -> list[Pair]:
+    """Pairs every other arm with the reference."""
+    return [Pair(own, profiles[reference], n) for arm, own in profiles.items() if arm != reference]
+
+
+def in_all(pairs: Sequence[Pair], kind: Kind) -> list[Difference]:
+    """Compares all pairs in all numbers of one kind; they are one family."""
+    return _corrected(
+        row
+        for pair in pairs
+        for row in _compare(kind.in_all(pair.own), kind.in_all(pair.base), kind, pair)
+    )
+
+
+def in_parts(pairs: Sequence[Pair], level: str, kind: Kind) -> list[Difference]:
+    """Compares the same within each part of a level, such as ``class``; they are one family."""
+    return _corrected(
+        row
+        for pair in pairs
+        for (of, part), own in kind.by_part(pair.own).items()
+        if of == level
+        for row in _compare(own, kind.by_part(pair.base)[of, part], kind, pair, part)
+    )
+
+
+def _compare(
+    own: Measured, base: Measured, kind: Kind, pair: Pair, part: str = ""
 ) -> list[Difference]:
     """Compares an arm with the reference in all numbers of one kind; not yet corrected.
 
     Args:
-        many: As for :func:`whytransfer.diagnose.error_estimates.differences`.
+        part: The class, group or size that is looked at, of which there are many; empty for all.
     """
-    names = f"{pair.arm} - {pair.reference}" + "".join(
-        f", {words}" for words in (pair.part, pair.note) if words
-    )
+    arm = pair.own.arm
+    names = ", ".join(words for words in (f"{arm} - {pair.base.arm}", part, pair.note) if words)
     rows = []
-    for name, found in zip(kind.types, differences(own, base, many=many), strict=False):
+    for name, found in zip(kind.types, differences(own, base, many=bool(part)), strict=False):
         metric_name = f"{kind.name.format(name)}[{names}]"
         metric = metric_of(found, metric_name, kind.unit, pair.n, name in kind.better)
-        rows.append(Difference(pair.arm, pair.part, name, metric, found.p_value))
+        rows.append(Difference(arm, part, name, metric, found.p_value))
     return rows
 
 
-def in_all(profiles: Profiles, reference: str, n: int, kind: Kind) -> list[Difference]:
-    """Compares every other arm in all numbers of one kind; they are one family."""
-    base = kind.in_all(profiles[reference])
-    return corrected(
-        row
-        for arm, profile in others(profiles, reference)
-        for row in compare(kind.in_all(profile), base, kind, Pair(arm, reference, n))
-    )
-
-
-def in_parts(
-    profiles: Profiles, reference: str, n: int, level: str, kind: Kind
-) -> list[Difference]:
-    """Compares the same within each ``class``, ``group`` or ``size``; they are one family."""
-    base = kind.by_part(profiles[reference])
-    return corrected(
-        row
-        for arm, profile in others(profiles, reference)
-        for (of, part), own in kind.by_part(profile).items()
-        if of == level
-        for row in compare(own, base[of, part], kind, Pair(arm, reference, n, part), many=True)
-    )
-
-
-def others(profiles: Profiles, reference: str) -> list[tuple[str, ErrorProfile]]:
-    """Returns the arms that are compared with the reference."""
-    return [(arm, profile) for arm, profile in profiles.items() if arm != reference]
-
-
-def corrected(family: Iterable[Difference]) -> list[Difference]:
+def _corrected(family: Iterable[Difference]) -> list[Difference]:
     """Corrects the p-values of one family, of which those without a value are no part."""
     rows = list(family)
     values = holm_of_known([row.p_value for row in rows])

@@ -6,7 +6,7 @@ within an interval, and is reported.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +16,10 @@ from whytransfer.diagnose.analysis import DetectionRun
 from whytransfer.diagnose.comparing import paired_seeds
 from whytransfer.diagnose.error_differences import (
     AP_GAP,
-    COSTS,
-    IN_HOIEM,
-    IN_TIDE,
-    Difference,
-    Kind,
     Pair,
     Profiles,
-    compare,
-    corrected,
-    others,
+    as_they_are,
+    in_all,
 )
 from whytransfer.diagnose.error_profile import (
     ErrorProfile,
@@ -51,9 +45,7 @@ class Matched:
         gap_left: The same with that run.
         holds: Whether that is near enough for the two to be compared at one AP.
         over_seeds: Whether seeds are paired in the comparison.
-        tide: Differences in TIDE's main types with that run; empty where it is not near enough.
-        shares: The same of Hoiem's types.
-        costs: The same of what Hoiem's repairs gain.
+        pair: The two, that run standing in for the better one.
     """
 
     arm: str
@@ -64,9 +56,7 @@ class Matched:
     gap_left: Metric
     holds: bool
     over_seeds: bool
-    tide: tuple[Difference, ...] = ()
-    shares: tuple[Difference, ...] = ()
-    costs: tuple[Difference, ...] = ()
+    pair: Pair
 
 
 def at_matched_ap(
@@ -77,7 +67,7 @@ def at_matched_ap(
     weights: NDArray[np.int64],
     within: float,
 ) -> list[Matched]:
-    """Compares again after exchanging the better arm's runs for those whose AP is nearest.
+    """Exchanges the better arm's runs for those whose AP is nearest to the other's.
 
     Runs of one variant stand in together, the mean of their seeds.
 
@@ -87,43 +77,32 @@ def at_matched_ap(
             images it holds 0 however far apart they are.
 
     Returns:
-        One for each arm; differences only for those that come within reach.
+        One for each arm but the reference.
     """
-    n = weights.shape[1]
-    found: list[tuple[Matched, dict[str, ErrorProfile]]] = []
-    for arm, profile in others(profiles, reference):
-        base = profiles[reference]
-        better, worse = (profile, base) if profile.mean_ap >= base.mean_ap else (base, profile)
+    found = []
+    for plain in as_they_are(profiles, reference, weights.shape[1]):
+        own, base = plain.own, plain.base
+        better, worse = (own, base) if own.mean_ap >= base.mean_ap else (base, own)
         runs = variants.get(better.arm, {})
         nearest = _nearest(better, worse, runs, rules)
         nearer = error_profile(runs[nearest], rules, weights) if nearest else better
-        pair = {arm: profile, reference: base} | {better.arm: nearer}
-        gap = _gap(profile, base, Pair(arm, reference, n))
-        left = _gap(pair[arm], pair[reference], Pair(arm, reference, n, note="matched AP"))
-        matched = Matched(
-            arm=arm,
-            better=better.arm,
-            variant=nearest,
-            tried=bool(runs),
-            gap=gap,
-            gap_left=left,
-            holds=left.value is not None and abs(left.value) <= within,
-            over_seeds=bool(paired_seeds(pair[arm].seeds, pair[reference].seeds)),
+        ends = (nearer, base) if better is own else (own, nearer)
+        pair = Pair(*ends, plain.n, note="matched AP")
+        left = _gap(pair)
+        found.append(
+            Matched(
+                arm=own.arm,
+                better=better.arm,
+                variant=nearest,
+                tried=bool(runs),
+                gap=_gap(plain),
+                gap_left=left,
+                holds=left.value is not None and abs(left.value) <= within,
+                over_seeds=bool(paired_seeds(pair.own.seeds, pair.base.seeds)),
+                pair=pair,
+            )
         )
-        found.append((matched, pair))
-    holding = {one.arm: pair for one, pair in found if one.holds}
-    tide, shares, costs = (
-        _rows(holding, reference, n, kind) for kind in (IN_TIDE, IN_HOIEM, COSTS)
-    )
-    return [
-        replace(
-            one,
-            tide=tuple(row for row in tide if row.arm == one.arm),
-            shares=tuple(row for row in shares if row.arm == one.arm),
-            costs=tuple(row for row in costs if row.arm == one.arm),
-        )
-        for one, _ in found
-    ]
+    return found
 
 
 def _nearest(
@@ -140,20 +119,6 @@ def _nearest(
     return min(aps, key=lambda name: abs(aps[name] - worse.mean_ap))
 
 
-def _gap(own: ErrorProfile, base: ErrorProfile, pair: Pair) -> Metric:
-    (gap,) = compare(own.ap_in_all, base.ap_in_all, AP_GAP, pair)
+def _gap(pair: Pair) -> Metric:
+    (gap,) = in_all([pair], AP_GAP)
     return gap.metric
-
-
-def _rows(holding: Mapping[str, Profiles], reference: str, n: int, kind: Kind) -> list[Difference]:
-    """The differences of all matched arms in one kind of number: one family."""
-    return corrected(
-        row
-        for arm, pair in holding.items()
-        for row in compare(
-            kind.in_all(pair[arm]),
-            kind.in_all(pair[reference]),
-            kind,
-            Pair(arm, reference, n, note="matched AP"),
-        )
-    )

@@ -42,8 +42,10 @@ Floats = NDArray[np.float64]
 
 RULES: tuple[Rule, ...] = get_args(Rule)
 
+COUNTING = "way of counting"
+
 Part = tuple[str, str]
-"""A part of the data: ``class``, ``group`` or ``size``, and its name."""
+"""A part of the data: ``class``, ``group`` or ``size``, and its name; or a way to count it all."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class ErrorProfile:
         parts: The same of the main types by part of the data: (``class``, name), (``group``, name)
             or (``size``, name); of a size, what fixing its errors alone gains in all classes.
         shares: Hoiem's types in percent of the counted detections.
-        share_parts: The same by class and group, named as in ``parts``.
+        share_parts: The same by class and group, named as in ``parts``, and by way of counting.
         counts: (C, 5) Hoiem's types of the counted detections, summed over the seeds, by rule.
         impact: (C,) mean over the seeds of Hoiem's normalised AP, by repair.
         costs: Of the mean over the classes: normalised AP, then what each of ``REPAIRS`` gains.
@@ -271,14 +273,15 @@ def _hoiem(run: DetectionRun, rules: ErrorRules, draws: Floats) -> _Hoiem:
     types = hoiem_types(found, truth, rules.similar)
     rows = {rule: counted_rows(types, found, truth, rule) for rule in RULES}
     counts = {rule: type_counts(types, found, truth, rows=rows[rule]) for rule in RULES}
-    chosen = rows[rules.rule]
-    drawn = type_counts(types, found, truth, rows=chosen, weights=draws)
+    drawn = {
+        rule: type_counts(types, found, truth, rows=rows[rule], weights=draws) for rule in RULES
+    }
 
-    def shares(members: NDArray[np.bool_]) -> _Drawn:
-        images = found.image[chosen & members[found.label]]
+    def shares(members: NDArray[np.bool_], rule: Rule = rules.rule) -> _Drawn:
+        images = found.image[rows[rule] & members[found.label]]
         return _Drawn(
-            shares_of(counts[rules.rule][members].sum(axis=0)),
-            shares_of(drawn[:, members].sum(axis=1)),
+            shares_of(counts[rule][members].sum(axis=0)),
+            shares_of(drawn[rule][:, members].sum(axis=1)),
             min(len(np.unique(images)), _images_with(truth, members[truth.label])),
         )
 
@@ -287,13 +290,15 @@ def _hoiem(run: DetectionRun, rules: ErrorRules, draws: Floats) -> _Hoiem:
     in_all = {name: mean_of_known(values) for name, values in after.items()}
     gains = [in_all[repair] - in_all["all"] for repair in REPAIRS]
     costs = np.stack([in_all["all"], *gains], axis=-1)
+    everything = np.ones(len(truth.classes), dtype=bool)
+    members = _members(truth.classes, rules.groups)
+    share_parts: dict[Part, _Drawn] = {part: shares(own) for part, own in members}
+    share_parts |= {(COUNTING, rule): shares(everything, rule) for rule in RULES}
     return _Hoiem(
         types=types,
         counts=counts,
-        shares=shares(np.ones(len(truth.classes), dtype=bool)),
-        share_parts={
-            part: shares(members) for part, members in _members(truth.classes, rules.groups)
-        },
+        shares=shares(everything),
+        share_parts=share_parts,
         impact={name: values[0] for name, values in after.items()},
         costs=_Drawn(costs[0], costs[1:], _images_with(truth)),
         sizes=dict(_ap_by_size(run, types, rules, weights)),

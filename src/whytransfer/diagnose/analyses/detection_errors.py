@@ -145,12 +145,12 @@ def answer(
         found = compared(profiles, reference, num_images, matched)
     own_metrics = [m for profile in profiles.values() for m in _metrics(profile, num_images)]
     sentence, headline, kind = (
-        comparison(found.tide, found.matched, reference)
-        if found.tide
+        comparison(found, reference)
+        if found.plain.tide
         else costliest(profiles[reference], own_metrics)
     )
-    at_matched = [d for pair in found.matched for d in pair.tide]
-    metrics = (*own_metrics, *(difference.metric for difference in (*found.tide, *at_matched)))
+    compared_by_type = (*found.plain.tide, *found.at_matched.tide)
+    metrics = (*own_metrics, *(difference.metric for difference in compared_by_type))
     return Finding(
         analysis="detection_errors",
         question=QUESTION,
@@ -159,7 +159,7 @@ def answer(
         caveat=_caveat(config, profiles, found, reference),
         metrics=tuple(one for one in metrics if one.name != headline.name),
         tables=tables(profiles, found, truth.classes, rules.groups, config.rule),
-        figures=figures(profiles, found.tide, kind),
+        figures=figures(profiles, found.plain.tide, kind),
         pictures=_pictures(arms, profiles, data, config, workspace),
     )
 
