@@ -8,9 +8,9 @@ steps, 3 seeds. The plain run has none of the optimisations: its views are made 
 same parameters, its BatchNorm groups are split and put together, its momentum and optimiser are
 loops over parameters, its loss holds all logits. Each other run has one optimisation, the last one
 all that ``auto`` settles on (compilation is not among them). Curves are means over windows of 20
-steps. ``inside`` is the
-share of a variant's curve (mean over the seeds) that lies between the lowest and the highest of the
-plain run's seeds.
+steps. ``inside`` is the share of a variant's curve (mean over the seeds) that lies between the
+lowest and the highest of the plain run's seeds. Of few seeds that band is narrow: "plain, other
+seeds" says how much of the plain run's own curve leaves it, trained at as many further seeds.
 """
 
 import argparse
@@ -147,8 +147,10 @@ def _training(**values: str) -> dict[str, Any]:
     return {"training": {**PLAIN["training"], **values}}  # type: ignore[dict-item]
 
 
+OTHER_SEEDS = "plain, other seeds"
 VARIANTS = {
     "plain": Variant(),
+    OTHER_SEEDS: Variant(),
     "bfloat16": Variant(_training(precision="bf16-mixed")),
     "channels_last": Variant(_training(memory_format="channels_last")),
     "convolutions as products": Variant(_training(convolution="product")),
@@ -170,9 +172,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = open_reference("world:things", Store(folder))
         curves = {
-            name: np.array([curve(data, variant, options.steps, s) for s in range(options.seeds)])
+            name: np.array([
+                curve(data, variant, options.steps, seed + (name == OTHER_SEEDS) * options.seeds)
+                for seed in range(options.seeds)
+            ])
             for name, variant in VARIANTS.items()
-        }
+        }  # fmt: skip
     inside = {name: share_inside(found, curves["plain"]) for name, found in curves.items()}
     differences = {
         name: float(found.mean() - curves["plain"].mean()) for name, found in curves.items()
@@ -182,7 +187,7 @@ def main() -> None:
     report(
         {
             "inside": {name: round(share, 3) for name, share in inside.items()},
-            "all_inside": all(share == 1.0 for share in inside.values()),
+            "all_inside": all(s == 1.0 for name, s in inside.items() if name != OTHER_SEEDS),
             "mean_difference": {name: round(found, 4) for name, found in differences.items()},
             "seed_spread": round(float(np.ptp(curves["plain"], axis=0).mean()), 4),
             "steps": options.steps,
