@@ -2,6 +2,7 @@
 
     python benchmarks/parity.py --json
     python benchmarks/parity.py --figure docs/images/parity.svg
+    python benchmarks/parity.py --variants "plain, other seeds" "all together" --json
 
 MoCo v2 on the world's things (ResNet-10, 16 channels wide, 32 pixels, batch 32, 512 keys), 300
 steps, 3 seeds. The plain run has none of the optimisations: its views are made by PIL, from the
@@ -177,6 +178,7 @@ def main() -> None:
                 for seed in range(options.seeds)
             ])
             for name, variant in VARIANTS.items()
+            if name in {"plain", *options.variants}
         }  # fmt: skip
     inside = {name: share_inside(found, curves["plain"]) for name, found in curves.items()}
     differences = {
@@ -201,6 +203,10 @@ def _options() -> argparse.Namespace:
     options.add_argument("--steps", type=int, default=300)
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--figure", type=Path, default=None)
+    options.add_argument(
+        "--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME",
+        help="only these, beside the plain run",
+    )  # fmt: skip
     return options.parse_args()
 
 
