@@ -9,7 +9,7 @@ from scipy import stats
 
 from whytransfer.core.streams import Stream
 from whytransfer.diagnose.analysis import DetectionRun
-from whytransfer.diagnose.error_differences import IN_TIDE, in_parts
+from whytransfer.diagnose.error_differences import IN_TIDE, as_they_are, in_parts
 from whytransfer.diagnose.error_estimates import Measured, differences, estimates, metric
 from whytransfer.diagnose.error_profile import ErrorRules, error_profile
 from whytransfer.ops.boxes import area_xyxy
@@ -123,7 +123,7 @@ def detector(truth, arm, seed, difficulty):
 
 
 def loc_by_class(profiles):
-    found = in_parts(profiles, "a", NUM_IMAGES, "class", IN_TIDE)
+    found = in_parts(as_they_are(profiles, "a", NUM_IMAGES), "class", IN_TIDE)
     return [one.metric for one in found if one.type == "Loc"]
 
 
