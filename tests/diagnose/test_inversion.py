@@ -243,6 +243,20 @@ class TestTheChunks:
             f"chunk-0000{k}.npz" for k in range(3)
         ]
 
+    def test_a_state_that_does_not_say_how_it_was_fitted_is_of_before(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(inversion_fits, "KEEP_SECONDS", 0.0)
+        runs = [seen("a", network())]
+        steps = counted(monkeypatch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            list(chunks(runs, ("stem",), views(2), recipe(), tmp_path))
+        (kept,) = tmp_path.glob("*.pt")
+        state = torch.load(kept)
+        del state["together"]
+        torch.save(state, kept)
+        steps["stop"] = None
+        list(chunks(runs, ("stem",), views(2), recipe(), tmp_path))
+        assert steps["taken"] == 3
+
     def test_a_chunk_of_another_kind_of_device_begins_anew(self, tmp_path, monkeypatch, caplog):
         monkeypatch.setattr(inversion_fits, "KEEP_SECONDS", 0.0)
         runs = [seen("a", network())]

@@ -23,6 +23,7 @@ Row = dict[str, str | int | float | None]
 _LEVELS = ("group", "size", "class")
 _SHARE_LEVELS = ("group", "class", COUNTING)
 
+_SHARES, _COSTS = "Hoiem, percentage points", "Hoiem, points of normalised AP"
 _TEST = ("low", "high", "p", "corrected p", "shown")
 _COLUMNS = ("arm", "type", "difference", *_TEST)
 _NEAR = (
@@ -89,26 +90,25 @@ def _differences(pairs: Sequence[Pair]) -> Differences:
 
 def difference_tables(found: Compared) -> list[Table]:
     """Returns the tables of differences, the answering ones first; some may be empty."""
-    plain, shares, costs = found.plain, "Hoiem, percentage points", "Hoiem, points of normalised AP"
+    plain = found.plain
     return [
         _plain("Differences to the reference (TIDE, AP points; p corrected by Holm's method)",
                plain.tide),
         *_matched_tables(found),
-        _plain(f"Differences in the types of the best detections ({shares})", plain.hoiem),
-        _plain(f"Differences in what each type costs ({costs})", plain.costs),
+        _plain(f"Differences in the types of the best detections ({_SHARES})", plain.hoiem),
+        _plain(f"Differences in what each type costs ({_COSTS})", plain.costs),
         *_tables_by_part(plain, ""),
         *_tables_by_part(found.at_matched, " at matched AP"),
     ]  # fmt: skip
 
 
 def _tables_by_part(found: Differences, where: str) -> Iterator[Table]:
-    shares, costs = "Hoiem, percentage points", "Hoiem, points of normalised AP"
-    yield _by("size", f"Differences in AP by size of object{where} ({costs})", found.sizes)
+    yield _by("size", f"Differences in AP by size of object{where} ({_COSTS})", found.sizes)
     for level, rows in found.parts.items():
         title = f"Differences by {level}{where} (TIDE, AP points; corrected among themselves)"
         yield _by(level, title, rows)
     for level, rows in found.share_parts.items():
-        title = f"Types of the best detections, differences by {level}{where} ({shares})"
+        title = f"Types of the best detections, differences by {level}{where} ({_SHARES})"
         yield _by(level, title, rows)
 
 
@@ -120,9 +120,9 @@ def _matched_tables(found: Compared) -> Iterator[Table]:
     plain, there = found.plain, found.at_matched
     for title, before, rows in (
         ("The same at matched AP (TIDE, AP points)", plain.tide, there.tide),
-        ("Types of the best detections at matched AP (Hoiem, percentage points)",
+        (f"Types of the best detections at matched AP ({_SHARES})",
          plain.hoiem, there.hoiem),
-        ("What each type costs at matched AP (Hoiem, points of normalised AP)",
+        (f"What each type costs at matched AP ({_COSTS})",
          plain.costs, there.costs),
     ):  # fmt: skip
         as_before = {(d.arm, d.type): d.metric.value for d in before}

@@ -231,7 +231,8 @@ class _Chunk:
         state = self._kept.read_state()
         if state is None:
             return 0, [], []
-        if state["together"] != self._fit.together:
+        # A state of before generators could stand side by side does not say that they do not.
+        if state.get("together", False) != self._fit.together:
             _log.warning("inversion: a chunk was begun on another kind of device and begins anew")
             return 0, [], []
         self._fit.restore(state["fit"])

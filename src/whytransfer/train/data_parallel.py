@@ -78,18 +78,18 @@ class SharedMean:
             values: This process's own.
             number: Of the memory to use, which is kept; the same on every process.
         """
+        size, own = self._processes.size, self._processes.rank
         everyone = self._memory.get(number)
         if everyone is None or everyone.shape[1:] != values.shape or everyone.dtype != values.dtype:
             everyone = self._memory[number] = self._map(values)
-        torch.mul(values, 1 / self._processes.size, out=everyone[self._processes.rank])
+        torch.mul(values, 1 / size, out=everyone[own])
         _meet()
-        parts = everyone.tensor_split(self._processes.size, dim=1)
-        mine = parts[self._processes.rank]
-        for rank in range(self._processes.size):
-            if rank != self._processes.rank:
-                mine[self._processes.rank].add_(mine[rank])
+        parts = everyone.tensor_split(size, dim=1)  # part p: (processes, numbers that p adds up)
+        for rank in range(size):
+            if rank != own:
+                parts[own][own].add_(parts[own][rank])
         _meet()
-        for rank, part in enumerate(values.tensor_split(self._processes.size)):
+        for rank, part in enumerate(values.tensor_split(size)):
             part.copy_(parts[rank][rank])
         _meet()  # none writes its next values before all have read these
 
