@@ -48,7 +48,7 @@ def test_the_rule(monkeypatch, native, capability, device, precision):
     ("native", "amx", "capability", "device", "precision", "convolution"),
     [
         (False, False, None, "auto", "auto", "product"),
-        (True, False, None, "auto", "auto", "direct"),
+        (True, False, None, "auto", "auto", "product_4"),
         (True, False, None, "auto", "32-true", "product"),
         (True, True, None, "auto", "auto", "product"),
         (True, True, None, "auto", "32-true", "product"),
@@ -92,7 +92,7 @@ def test_a_recipe_holds_what_was_settled(monkeypatch, native, precision):
     for config in (pretraining, fine_tuning):
         assert config.training.precision == precision
         assert config.training.memory_format == "channels_last"
-        assert config.training.convolution == ("direct" if native else "product")
+        assert config.training.convolution == ("product_4" if native else "product")
         assert config.training.compile == "never"
 
 

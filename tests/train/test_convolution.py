@@ -15,11 +15,11 @@ def numbers(seed, *shape, dtype=torch.float64):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def pair(layer, dtype=torch.float64):
+def pair(layer, dtype=torch.float64, max_pixels=16):
     """Returns a plain layer and its product, with the same values in weights of their own."""
     plain = nn.Sequential(layer).to(dtype)
     product = copy.deepcopy(plain)
-    convert_convolutions(product)
+    convert_convolutions(product, max_pixels)
     assert type(product[0]) is ProductConv2d and type(plain[0]) is nn.Conv2d
     return plain, product
 
@@ -62,27 +62,29 @@ def test_any_geometry_gives_torchs_numbers(kernel, stride, padding, size, bias, 
 
 
 @pytest.mark.parametrize(
-    ("layer", "size", "is_product"),
+    ("layer", "size", "products"),
     [
-        (nn.Conv2d(4, 6, 3, padding=1), 4, True),  # 16 pixels
-        (nn.Conv2d(4, 6, 3, padding=1), 5, False),
-        (nn.Conv2d(4, 6, 3, stride=2, padding=1), 8, True),
-        (nn.Conv2d(4, 6, 1), 20, True),
-        (nn.Conv2d(4, 6, 1, stride=2), 20, True),
-        (nn.Conv2d(4, 6, 1, padding=1), 20, False),
-        (nn.Conv2d(4, 6, 3, padding=1, groups=2), 4, False),
-        (nn.Conv2d(4, 6, 3, padding=2, dilation=2), 4, False),
-        (nn.Conv2d(4, 6, 3, padding="same"), 4, False),
-        (nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), 4, False),
+        (nn.Conv2d(4, 6, 3, padding=1), 2, ["product", "product_4"]),  # 4 pixels
+        (nn.Conv2d(4, 6, 3, padding=1), 3, ["product"]),
+        (nn.Conv2d(4, 6, 3, padding=1), 4, ["product"]),  # 16 pixels
+        (nn.Conv2d(4, 6, 3, padding=1), 5, []),
+        (nn.Conv2d(4, 6, 3, stride=2, padding=1), 8, ["product"]),
+        (nn.Conv2d(4, 6, 1), 20, ["product", "product_4"]),
+        (nn.Conv2d(4, 6, 1, stride=2), 20, ["product", "product_4"]),
+        (nn.Conv2d(4, 6, 1, padding=1), 20, []),
+        (nn.Conv2d(4, 6, 3, padding=1, groups=2), 2, []),
+        (nn.Conv2d(4, 6, 3, padding=2, dilation=2), 2, []),
+        (nn.Conv2d(4, 6, 3, padding="same"), 2, []),
+        (nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), 2, []),
     ],
 )
-def test_what_is_a_product(kernels, layer, size, is_product):
-    plain, product = pair(layer)
+@pytest.mark.parametrize("convolution", MAX_PIXELS)
+def test_what_is_a_product(kernels, layer, size, products, convolution):
+    plain, product = pair(layer, max_pixels=MAX_PIXELS[convolution])
     images = numbers(5, 2, 4, size, size)
     out = product(images)
-    assert bool(kernels) != is_product
-    assert MAX_PIXELS == 16
-    if is_product:
+    assert bool(kernels) != (convolution in products)
+    if convolution in products:
         torch.testing.assert_close(out, plain(images), rtol=1e-11, atol=1e-11)
         assert out.is_contiguous(memory_format=torch.channels_last)
     else:
@@ -133,7 +135,7 @@ def test_a_conversion_keeps_parameters_names_modes_and_the_generator():
     )
     net.eval()
     before, state = dict(net.named_parameters()), torch.get_rng_state()
-    convert_convolutions(net)
+    convert_convolutions(net, 16)
     assert torch.equal(torch.get_rng_state(), state)
     after = dict(net.named_parameters())
     assert before.keys() == after.keys()
@@ -147,7 +149,7 @@ def test_other_peoples_convolutions_stay_what_they_are():
         pass
 
     net = nn.Sequential(Theirs(3, 8, 1))
-    convert_convolutions(net)
+    convert_convolutions(net, 16)
     assert type(net[0]) is Theirs
 
 

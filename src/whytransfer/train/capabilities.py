@@ -10,9 +10,10 @@ on elsewhere with a run that was begun here, name the values that its record sho
                                  many times slower than float32)
                    32-true       elsewhere
     memory_format  channels_last on CPU and GPU alike
-    convolution    product       on a CPU, but for bfloat16 without AMX, whose products are slower
-                                 than its convolutions
-                   direct        elsewhere
+    convolution    product       on a CPU
+                   product_4     there for bfloat16 without AMX, whose kernels for convolutions are
+                                 the faster ones to maps of 16 pixels, not to maps of 4
+                   direct        on a GPU
     compile        never         (on a CPU it gains nothing beyond the above)
 """
 
@@ -27,7 +28,7 @@ from whytransfer.train.config import Training
 SETTLED: Mapping[str, tuple[str, ...]] = {
     "precision": ("bf16-mixed", "32-true"),
     "memory_format": ("channels_last",),
-    "convolution": ("product", "direct"),
+    "convolution": ("product", "product_4", "direct"),
     "compile": ("never",),
 }
 """All that each ``auto`` may be settled on, here or on another machine."""
@@ -46,12 +47,16 @@ def settled(training: Training, device: str) -> Training:
     if training.memory_format == "auto":
         found["memory_format"] = "channels_last"
     if training.convolution == "auto":
-        precision = found.get("precision", training.precision)
-        fast = not on_gpu(device) and (precision != "bf16-mixed" or cpu_has_amx())
-        found["convolution"] = "product" if fast else "direct"
+        found["convolution"] = _convolution(found.get("precision", training.precision), device)
     if training.compile == "auto":
         found["compile"] = "never"
     return training.model_copy(update=found)
+
+
+def _convolution(precision: str, device: str) -> str:
+    if on_gpu(device):
+        return "direct"
+    return "product_4" if precision == "bf16-mixed" and not cpu_has_amx() else "product"
 
 
 def device_used(device: str) -> str:

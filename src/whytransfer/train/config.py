@@ -132,9 +132,10 @@ class Training(Config):
             ``64-true`` is for proofs. ``auto``: see :mod:`whytransfer.train.capabilities`.
         memory_format: How convolution weights and 4-d inputs lie in memory: the same numbers up to
             rounding, channels-last faster. ``auto``: as above.
-        convolution: ``product`` computes convolutions of kernel 1 or to a map of few pixels as
-            products of matrices, ``direct`` all by the kernels for convolutions: up to rounding
-            the same; see :mod:`whytransfer.train.convolution`. ``auto``: as above.
+        convolution: ``product`` computes convolutions of kernel 1 or to a map of at most 16 pixels
+            as products of matrices, ``product_4`` those of kernel 1 or to at most 4, ``direct`` all
+            by the kernels for convolutions: up to rounding the same; see
+            :mod:`whytransfer.train.convolution`. ``auto``: as above.
         compile: Whether ``torch.compile`` fuses the step; up to rounding the same. ``auto``: as
             above.
         log_every_steps: A row of the log holds the means over that many steps.
@@ -151,7 +152,7 @@ class Training(Config):
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     precision: Literal["auto", "32-true", "64-true", "bf16-mixed"] = "32-true"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "channels_last"
-    convolution: Literal["auto", "direct", "product"] = "direct"
+    convolution: Literal["auto", "direct", "product", "product_4"] = "direct"
     compile: Literal["auto", "never", "always"] = "never"
     log_every_steps: PositiveInt = 10
     checkpoint_every_steps: PositiveInt = 200

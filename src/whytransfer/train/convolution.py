@@ -3,9 +3,11 @@
 A processor's kernels for convolutions are made for maps of many pixels. A late layer of a network
 on small views has few (2 x 2 after ResNet-18's last stage at 64 pixels) and large weights, and
 there one product with the patches beside each other takes a half to a tenth of the time, above all
-for the gradient of the weights; a layer of kernel 1 is a product in any case.
+for the gradient of the weights; a layer of kernel 1 is a product in any case. How few is few
+depends on the processor: :mod:`whytransfer.train.capabilities` has the rule.
 """
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -13,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-MAX_PIXELS = 16
-"""Up to that many pixels of its output a convolution is a product; beyond, the kernels win."""
+MAX_PIXELS: Mapping[str, int] = {"product": 16, "product_4": 4}
+"""``training.convolution`` → to maps of how many pixels, at most, a convolution is a product."""
 
 Pair = tuple[int, int]
 Window = tuple[Pair, Pair, Pair]
@@ -24,9 +26,14 @@ Window = tuple[Pair, Pair, Pair]
 class ProductConv2d(nn.Conv2d):
     """A convolution that is one product of matrices where that is the faster way.
 
-    That is: kernel 1, or an output of at most ``MAX_PIXELS`` pixels; without groups or dilation,
-    padded with zeros. Everything else is left to ``nn.Conv2d``, whose state dict it has.
+    That is: kernel 1, or an output of few pixels; without groups or dilation, padded with zeros.
+    Everything else is left to ``nn.Conv2d``, whose state dict it has.
+
+    Attributes:
+        max_pixels: Up to that many pixels of its output a convolution is a product.
     """
+
+    max_pixels: int
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolves (N, C, H, W); the result lies channels-last in memory where it is a product."""
@@ -61,7 +68,7 @@ class ProductConv2d(nn.Conv2d):
         )
         if height < 1 or width < 1 or input.shape[1] != self.in_channels:
             return False  # nn.Conv2d says what is wrong
-        return self._is_pointwise() or height * width <= MAX_PIXELS
+        return self._is_pointwise() or height * width <= self.max_pixels
 
 
 def _as_computed(tensor: Tensor) -> Tensor:
@@ -143,21 +150,22 @@ def _summed(grad: Tensor, weight: Tensor, window: Window, shape: torch.Size) -> 
     return total[:, above : above + height, left : left + width].to(grad.dtype)
 
 
-def convert_convolutions(module: nn.Module) -> None:
+def convert_convolutions(module: nn.Module, max_pixels: int) -> None:
     """Makes every convolution inside a module a :class:`ProductConv2d`, in place, parameters kept.
 
     Args:
         module: Whose convolutions are replaced; it can't be one itself. Subclasses of
             ``nn.Conv2d`` stay as they are.
+        max_pixels: See :data:`MAX_PIXELS`.
     """
     for name, child in module.named_children():
         if type(child) is nn.Conv2d:
-            setattr(module, name, _converted(child))
+            setattr(module, name, _converted(child, max_pixels))
         else:
-            convert_convolutions(child)
+            convert_convolutions(child, max_pixels)
 
 
-def _converted(layer: nn.Conv2d) -> ProductConv2d:
+def _converted(layer: nn.Conv2d, max_pixels: int) -> ProductConv2d:
     with torch.device("meta"):  # no weights are drawn, which would move the random generator
         converted = ProductConv2d(
             layer.in_channels, layer.out_channels, cast(Pair, layer.kernel_size),
@@ -165,4 +173,5 @@ def _converted(layer: nn.Conv2d) -> ProductConv2d:
             layer.groups, layer.bias is not None, layer.padding_mode,
         )  # fmt: skip
     converted.weight, converted.bias = layer.weight, layer.bias
+    converted.max_pixels = max_pixels
     return converted.train(layer.training)

@@ -1,120 +1,177 @@
-"""Gradients of several processes: torch's data parallelism, on one CPU through shared memory.
+"""Gradients of several processes: their mean, on one CPU through shared memory.
 
-Gloo passes gradients through sockets: each number is copied into the kernel and out of it again, by
-threads that take the core from the training. Processes of one machine can read each other's memory
-instead, and then wait for each other once, when the backward is over: there is no network to hide.
+There they wait for each other when the backward is over: no network's time is to be hidden in it.
 """
 
 import inspect
-import mmap
-import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
 from lightning.fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, distributed, nn
-from torch.distributed import GradBucket  # type: ignore[attr-defined]
-from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 from whytransfer.core.processes import Processes
+from whytransfer.train.shared_memory import can_share, meet, share_bytes
 
-_ONE_BUCKET_MB = 1 << 20  # more than any model has
+_ALIGNED = 64
+"""Numbers; each parameter's gradients begin at a multiple of it, on a line of the cache."""
 
 
-class DataParallel(DDPStrategy):
-    """Fabric's strategy, which leaves each process its own running statistics of BatchNorm.
-
-    See :mod:`whytransfer.train.running` for these. Gradients lie in the buckets that are averaged,
-    not beside them.
+def data_parallel(processes: Processes, on_cpu: bool) -> DDPStrategy:
+    """Returns the strategy by which a learner's gradients become means over the processes.
 
     Args:
         processes: Those that train together.
         on_cpu: Whether they train on the CPU: on one machine with Linux they share memory then.
     """
-
-    def __init__(self, processes: Processes, on_cpu: bool) -> None:
-        near = processes.size == processes.local_size and hasattr(os, "memfd_create")
-        self._shared = SharedMean(processes) if on_cpu and near else None
-        options = _own_buffers() | {"gradient_as_bucket_view": True}
-        if self._shared:
-            options["bucket_cap_mb"] = _ONE_BUCKET_MB
-        super().__init__(**options)
-
-    def setup_module(self, module: nn.Module) -> DistributedDataParallel:
-        """Wraps a module, whose gradients are then means over the processes."""
-        wrapped = super().setup_module(module)
-        if self._shared:
-            wrapped.register_comm_hook(None, self._shared.of_bucket)
-        return wrapped
+    return SharedDataParallel(processes) if on_cpu and can_share(processes) else DataParallel()
 
 
-class SharedMean:
-    """Takes means over processes that can read each other's memory; all get the same bits.
+class DataParallel(DDPStrategy):
+    """torch's data parallelism, which leaves each process its own running statistics of BatchNorm.
 
-    Each process adds up one part of everyone's numbers, and copies the other parts from those that
-    added them up: of two processes the bits are gloo's, of more its numbers to rounding.
+    See :mod:`whytransfer.train.running` for these. Gradients lie in the buckets that are averaged,
+    not beside them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(**_own_buffers(), gradient_as_bucket_view=True)
+
+
+class SharedDataParallel(DDPStrategy):
+    """The same for processes of one machine that train on its CPU.
+
+    A module stays what it is. After each backward its gradients are replaced by their means, which
+    lie in shared memory: they must not be changed in place.
 
     Args:
         processes: All of a run, on one machine, connected by gloo.
     """
 
     def __init__(self, processes: Processes) -> None:
+        super().__init__()
         self._processes = processes
-        self._memory: dict[int, Tensor] = {}
+        self._gradients: list[SharedGradients] = []
 
-    def of_bucket(self, _: object, bucket: GradBucket) -> Future[Tensor]:
-        """Averages a bucket of gradients in place, as torch's data parallelism calls it."""
-        gradients = bucket.buffer()
-        self.average(gradients, bucket.index())
-        done: Future[Tensor] = Future()
-        done.set_result(gradients)
-        return done
+    def setup_module(self, module: nn.Module) -> nn.Module:  # type: ignore[override]
+        """Gives all processes the first one's module, whose gradients are means from then on."""
+        with torch.no_grad():
+            for tensor in (*module.parameters(), *module.buffers()):
+                values = tensor.contiguous()
+                distributed.broadcast(values, src=0)
+                tensor.copy_(values)
+        trained = [each for each in module.parameters() if each.requires_grad]
+        self._gradients.append(SharedGradients(trained, self._processes))
+        return module
 
-    def average(self, values: Tensor, number: int = 0) -> None:
-        """Replaces values, (N,) on the CPU and as many on every process, by their mean.
-
-        Args:
-            values: This process's own.
-            number: Of the memory to use, which is kept; the same on every process.
-        """
-        size, own = self._processes.size, self._processes.rank
-        everyone = self._memory.get(number)
-        if everyone is None or everyone.shape[1:] != values.shape or everyone.dtype != values.dtype:
-            everyone = self._memory[number] = self._map(values)
-        torch.mul(values, 1 / size, out=everyone[own])
-        _meet()
-        parts = everyone.tensor_split(size, dim=1)  # part p: (processes, numbers that p adds up)
-        for rank in range(size):
-            if rank != own:
-                parts[own][own].add_(parts[own][rank])
-        _meet()
-        for rank, part in enumerate(values.tensor_split(size)):
-            part.copy_(parts[rank][rank])
-        _meet()  # none writes its next values before all have read these
-
-    def _map(self, values: Tensor) -> Tensor:
-        """Returns (processes, N) numbers in memory that all processes see.
-
-        It is a file of the first process that has no name in any folder: /dev/shm is often small,
-        and writing beyond its end kills a process. It is gone when all of them are.
-        """
-        size = values.numel() * values.element_size() * self._processes.size
-        file = os.memfd_create("gradients") if self._processes.leads else -1
-        if self._processes.leads:
-            os.ftruncate(file, size)
-        path = self._processes.share(lambda: f"/proc/{os.getpid()}/fd/{file}")
-        if not self._processes.leads:
-            file = os.open(path, os.O_RDWR)
-        shared = torch.frombuffer(mmap.mmap(file, size), dtype=values.dtype)
-        _meet()  # all have opened it
-        os.close(file)
-        return shared.view(self._processes.size, -1)
+    def backward(self, tensor: Tensor, module: nn.Module | None, *args: Any, **kwargs: Any) -> None:
+        """Computes this process's gradients, then everyone's mean of them."""
+        with ExitStack() as stack:
+            for gradients in self._gradients:
+                stack.enter_context(gradients.averaged())
+            super().backward(tensor, module, *args, **kwargs)
 
 
-def _meet() -> None:
-    """Waits for all processes; fails where one of them is gone."""
-    distributed.all_reduce(torch.zeros(1))
+class SharedGradients:
+    """Takes means over processes that can read each other's memory; all get the same bits.
+
+    Each process writes its gradients into its row of the memory, each as soon as it is there, and
+    adds up one part of everyone's into the row of means, where all read it. Of two processes the
+    bits are gloo's, of more its numbers to rounding.
+
+    Args:
+        parameters: The same on every process, at least one; where one has no gradient, it counts
+            as 0 if another process has one.
+        processes: All of a run, on one machine, connected by gloo.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], processes: Processes) -> None:
+        by_type: dict[torch.dtype, list[nn.Parameter]] = defaultdict(list)
+        for parameter in parameters:
+            by_type[parameter.dtype].append(parameter)
+        self._kinds = [_Kind(found, processes) for found in by_type.values()]
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Runs one backward, after which each gradient is its mean, in shared memory."""
+        with ExitStack() as stack:
+            for kind in self._kinds:
+                stack.enter_context(kind.written())
+            yield
+        meet()
+        for kind in self._kinds:
+            kind.add()
+        meet()  # none overwrites its row before, nor a mean before all have met once more
+        for kind in self._kinds:
+            kind.read()
+
+
+class _Kind:
+    """The gradients of parameters of one type: a row of each process, and one of the means.
+
+    After the gradients of all parameters stands for each of them whether it has one.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], processes: Processes) -> None:
+        self._parameters, self._processes = parameters, processes
+        lengths = [-(-each.numel() // _ALIGNED) * _ALIGNED for each in parameters]
+        *self._starts, self._end = accumulate(lengths, initial=0)
+        dtype, numbers = parameters[0].dtype, self._end + len(parameters)
+        memory = share_bytes(processes, processes.size + 1, numbers * dtype.itemsize)
+        *self._rows, self._means = memory.view(dtype).unbind()
+        self._own = self._rows[processes.rank]
+        self._shown_own, self._shown_means = self._shown(self._own), self._shown(self._means)
+
+    @contextmanager
+    def written(self) -> Iterator[None]:
+        """Has a backward write this process's part of the means into its row."""
+        part = 1 / self._processes.size
+        missing = dict(enumerate(self._shown_own))
+
+        def write(number: int, parameter: Tensor) -> None:
+            assert parameter.grad is not None
+            torch.mul(parameter.grad, part, out=missing.pop(number))
+            parameter.grad = None
+
+        hooks = [
+            parameter.register_post_accumulate_grad_hook(partial(write, number))  # type: ignore[no-untyped-call]
+            for number, parameter in enumerate(self._parameters)
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+        has = self._own[self._end :].fill_(1)
+        for number, shown in missing.items():
+            shown.zero_()
+            has[number] = 0
+
+    def add(self) -> None:
+        size, rank = self._processes.size, self._processes.rank
+        first, second, *others = (row.tensor_split(size)[rank] for row in self._rows)
+        means = self._means.tensor_split(size)[rank]
+        torch.add(first, second, out=means)
+        for other in others:
+            means.add_(other)
+
+    def read(self) -> None:
+        any_has = self._means[self._end :].tolist()
+        for parameter, mean, has in zip(self._parameters, self._shown_means, any_has, strict=True):
+            parameter.grad = mean if has else None
+
+    def _shown(self, row: Tensor) -> list[Tensor]:
+        """Returns the places of a row as gradients, which lie in memory as their parameters do."""
+        return [
+            row[start:].as_strided(each.shape, torch.empty_like(each).stride())
+            for start, each in zip(self._starts, self._parameters, strict=True)
+        ]
 
 
 def _own_buffers() -> dict[str, Any]:

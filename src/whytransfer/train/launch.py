@@ -51,13 +51,13 @@ def _launch_all(accelerator: str, precision: str, processes: Processes) -> "Fabr
     from lightning.fabric import Fabric
     from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-    from whytransfer.train.data_parallel import DataParallel
+    from whytransfer.train.data_parallel import data_parallel
 
     fabric = Fabric(
         accelerator=accelerator,
         devices=processes.local_size,
         num_nodes=processes.size // processes.local_size,
-        strategy=DataParallel(processes, accelerator == "cpu"),
+        strategy=data_parallel(processes, accelerator == "cpu"),
         precision=precision,  # type: ignore[arg-type]
         plugins=[TorchElasticEnvironment()],
     )

@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from whytransfer.core.devices import on_gpu
 from whytransfer.core.environment import num_cores
 from whytransfer.core.streams import Stream, seeded_torch
 from whytransfer.train.agreement import agree
 from whytransfer.train.config import Training
+from whytransfer.train.kept_memory import kept_memory
 from whytransfer.train.launch import compiled, launch, same_bits
 from whytransfer.train.learner import Call, Objective, numbers, place
 from whytransfer.train.learner import Context as Context
@@ -79,7 +81,7 @@ def fit(
     bar = TrainingProgress(run.title, total_steps, how.progress and processes.leads)
     with (
         seeded_torch(Stream(run.seed, "fit")), same_bits(how.deterministic), StopRequest() as stop,
-        bar as progress,
+        kept_memory(on_cpu=not on_gpu(how.device)), bar as progress,
     ):  # fmt: skip
         fabric = launch(how.device, training.precision, processes)
         state = TrainingState(model, training, run)
@@ -101,10 +103,12 @@ def fit(
             with enough_memory(training, fabric.device, run):
                 batch = place(next(upcoming), fabric.device, training.channels_last)
                 scalars = objective(Call(batch, context))
-                values, signal = agree(numbers(scalars), stop.signal, processes)
-                state.require_finite(values["loss"], step, lr, batch)
                 state.optimiser.zero_grad()
                 fabric.backward(scalars["loss"])
+                # Read after the backward: a GPU computes it meanwhile, and processes that wait for
+                # each other there do so once.
+                values, signal = agree(numbers(scalars), stop.signal, processes)
+                state.require_finite(values["loss"], step, lr, batch)
                 optimiser.step()
                 state.after_step()
 

@@ -19,7 +19,7 @@ from whytransfer.core.store import write_text
 from whytransfer.train.agreement import gatherer
 from whytransfer.train.checkpoint import Checkpoint, Checkpoints
 from whytransfer.train.config import Training
-from whytransfer.train.convolution import convert_convolutions
+from whytransfer.train.convolution import MAX_PIXELS, convert_convolutions
 from whytransfer.train.learner import Learner
 from whytransfer.train.log import TrainingLog
 from whytransfer.train.optimiser import optimiser
@@ -83,8 +83,8 @@ class TrainingState:
 
     def __init__(self, model: nn.Module, training: Training, run: Run) -> None:
         model.train()
-        if training.convolution == "product":
-            convert_convolutions(model)
+        if training.convolution in MAX_PIXELS:
+            convert_convolutions(model, MAX_PIXELS[training.convolution])
         if training.channels_last:
             model.to(memory_format=torch.channels_last)
         self.learner = cast(Learner, model)
@@ -146,7 +146,11 @@ class TrainingState:
         set_statistics(self._model, everyone[self._processes.rank])
 
     def finish(self) -> None:
-        """Leaves the model as it is to be evaluated: averages, statistics of all processes."""
+        """Leaves the model as it is to be evaluated: averages, statistics of all processes.
+
+        Without gradients: they may lie in memory that other processes share.
+        """
+        self.optimiser.zero_grad()
         if self._average is not None:
             self._average.apply()
         agree_on_statistics(self._model, self._processes)
