@@ -1,7 +1,9 @@
 """Times pieces of work against each other: in turns, medians of ratios, because machines drift."""
 
 import argparse
+import contextlib
 import json
+import multiprocessing
 import os
 import platform
 import random
@@ -11,9 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 DRAWS = 2000
 """Resampled sets of rounds behind an interval."""
@@ -79,6 +84,42 @@ class Rounds:
             if number >= self.warm_up:
                 for piece, seconds in found.items():
                     self.times[piece].append(seconds)
+
+
+class Apart:
+    """A piece of work in a process of its own: what one does to its process is not the other's.
+
+    Our training has the allocator keep what a step frees; a peer's process is as its users' is.
+
+    Args:
+        make: Returns the work; as its arguments, one that can be pickled.
+        args: Its arguments.
+    """
+
+    def __init__(self, make: Callable[..., Callable[[], object]], *args: object) -> None:
+        spawning = multiprocessing.get_context("spawn")
+        self._pipe, theirs = spawning.Pipe()
+        given = theirs, torch.get_num_threads(), make, args
+        spawning.Process(target=_work_on_request, args=given, daemon=True).start()
+        theirs.close()  # so that its end shows, should it fail
+        self._pipe.recv()
+
+    def __call__(self) -> None:
+        """Has the work done once, and waits for it."""
+        self._pipe.send(None)
+        self._pipe.recv()
+
+
+def _work_on_request(
+    pipe: "Connection", threads: int, make: Callable[..., Callable[[], object]], args: Any
+) -> None:
+    torch.set_num_threads(threads)
+    work = make(*args)
+    with contextlib.suppress(EOFError):  # nobody asks any more
+        while True:
+            pipe.send(None)
+            pipe.recv()
+            work()
 
 
 def ratio(times: Times, peer: str, ours: str) -> float:

@@ -29,7 +29,7 @@ from unittest import mock
 
 import torch
 import torchvision
-from _interleaved import Rounds, merge, parser, rates, ratios, report
+from _interleaved import Apart, Rounds, merge, parser, rates, ratios, report
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -65,7 +65,7 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
     batch = _batch()
-    peer = _stepping(_Peer(options.network), batch)
+    peer = Apart(_stepping, options.network, batch)
     rounds = Rounds("ours", {"torchvision": peer}, WARM_UP)
     total = WARM_UP + options.rounds + 1
     training = DetectionTraining(steps=total, batch_size=BATCH, sgd={"lr": LR, "momentum": 0.9})
@@ -171,7 +171,8 @@ class _Peer(nn.Module):
         )
 
 
-def _stepping(peer: _Peer, batch: SceneBatch) -> Callable[[], None]:
+def _stepping(network: str, batch: SceneBatch) -> Callable[[], None]:
+    peer = _Peer(network)
     images = [image.permute(2, 0, 1) for image in batch.images]
     targets = [
         {"boxes": boxes, "labels": labels + 1}

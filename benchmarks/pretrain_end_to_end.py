@@ -4,7 +4,8 @@
 
 The files are cut from the photographs that scikit-image and scikit-learn bundle: 500x375 pixels for
 R50 at 224, 96x96 for R18 at 64. Everybody reads them in the training process (no workers) and
-computes on the same number of threads, with BatchNorm over the whole batch.
+computes on the same number of threads, each in a process of its own, with BatchNorm over the whole
+batch.
 
 ours       the library's own stage: its loader, its views on the CPU, its training loop, in the
            precision that ``auto`` settles on; under ``_fp32`` in float32
@@ -25,7 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from _interleaved import Rounds, merge, parser, rates, ratios, report
+from _interleaved import Apart, Rounds, merge, parser, rates, ratios, report
 from _moco import LIGHTLY_ABSENT, R18, R50, Case, Lightly, Reference, config, lightly_installed
 from _pil import Files, two_views
 from torch.utils.data import DataLoader, Dataset
@@ -102,15 +103,9 @@ def _compare(case: Case, options: argparse.Namespace) -> dict[str, dict[str, Any
         root = Path(folder)
         mean_bytes = write_files(root, case, steps * case.batch_size)
         photographs = root / "train" / "photographs"
-        images = Files(photographs.iterdir(), two_views(case.size_px))
-        peers = {"reference": _peer(images, case, Reference(case))}
+        peers = {"reference": Apart(_reference, photographs, case)}
         if lightly_installed() and case is R18:
-            from lightly.data import LightlyDataset
-            from lightly.transforms import MoCoV2Transform
-
-            transform = MoCoV2Transform(input_size=case.size_px)
-            dataset = LightlyDataset(str(photographs), transform=transform)
-            peers["lightly"] = _peer(dataset, case, Lightly(case))
+            peers["lightly"] = Apart(_lightly, photographs, case)
         found, paces = [], {}
         for suffix, precision in (("", "auto"), ("_fp32", "32-true")):
             times = _run(root, case, steps, precision, peers).times
@@ -120,9 +115,7 @@ def _compare(case: Case, options: argparse.Namespace) -> dict[str, dict[str, Any
     return merge(*found, {"images_per_second": paces, "bytes_per_file": {case.name: mean_bytes}})
 
 
-def _run(
-    root: Path, case: Case, steps: int, precision: str, peers: dict[str, Callable[[], object]]
-) -> Rounds:
+def _run(root: Path, case: Case, steps: int, precision: str, peers: dict[str, Apart]) -> Rounds:
     recipe = config(case, steps, precision)
     data = made(root, {"format": "imagefolder", "test": None}, "benchmark")
     step = stage.step_for("moco_v2", data.fingerprint, recipe, 0)
@@ -133,6 +126,20 @@ def _run(
         payload.mkdir()
         training.compute(payload, Path(folder))
     return training.rounds
+
+
+def _reference(photographs: Path, case: Case) -> Callable[[], object]:
+    images = Files(photographs.iterdir(), two_views(case.size_px))
+    return _peer(images, case, Reference(case))
+
+
+def _lightly(photographs: Path, case: Case) -> Callable[[], object]:
+    from lightly.data import LightlyDataset
+    from lightly.transforms import MoCoV2Transform
+
+    transform = MoCoV2Transform(input_size=case.size_px)
+    dataset = LightlyDataset(str(photographs), transform=transform)
+    return _peer(dataset, case, Lightly(case))
 
 
 def _peer(images: Dataset[Any], case: Case, peer: Reference | Lightly) -> Callable[[], object]:

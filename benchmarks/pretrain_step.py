@@ -11,7 +11,7 @@ library's own training loop (logging and checks of the loss are part of the step
 and memory format that ``auto`` settles on, and again in float32. The peers compute in float32, as
 they come, with BatchNorm over the whole batch; so does ours, except under ``_groups``, with the 4
 (R18) or 2 (R50) groups that a run of ours would have. ``images_per_second`` has the rates of each
-such variant and of the peers in its own rounds. ``--profile`` times nobody against us: it tells
+such variant and of the peers in its own rounds; on a CPU each peer has a process of its own. ``--profile`` times nobody against us: it tells
 which share of our step is what (``shares``).
 
 r18  ResNet-18, views of 64 pixels, batch 128, 4,096 keys
@@ -25,7 +25,7 @@ from typing import Any
 
 import _profile
 import torch
-from _interleaved import Rounds, Times, merge, parser, rates, ratios, report
+from _interleaved import Apart, Rounds, Times, merge, parser, rates, ratios, report
 from _moco import (
     LIGHTLY_ABSENT,
     R18,
@@ -89,10 +89,13 @@ def _compare(case: Case, options: argparse.Namespace) -> dict[str, dict[str, Any
     makers: dict[str, Any] = {"reference": Reference}
     if lightly_installed() and (case is R18 or device == "cuda"):
         makers["lightly"] = Lightly
-    peers = {peer: _stepping(make(case, device), case) for peer, make in makers.items()}
-    if device == "cuda":
+    peers: dict[str, Callable[[], object]]
+    if device == "cpu":
+        peers = {peer: Apart(_stepping, make, case) for peer, make in makers.items()}
+    else:
+        peers = {peer: _stepping(make, case, device) for peer, make in makers.items()}
         for peer, make in makers.items():
-            peers[f"{peer}_bf16"] = _stepping(make(case, device, amp=True), case)
+            peers[f"{peer}_bf16"] = _stepping(make, case, device, amp=True)
     found, paces = [], {}
     ours = {"": ("auto", False), "_fp32": ("32-true", False), "_groups": ("auto", True)}
     for suffix, (precision, groups) in ours.items():
@@ -132,8 +135,11 @@ def _same(case: Case, count: int) -> Iterator[ViewBatch]:
         yield batch
 
 
-def _stepping(peer: Reference | Lightly, case: Case) -> Callable[[], object]:
+def _stepping(
+    make: type[Reference | Lightly], case: Case, device: str = "cpu", amp: bool = False
+) -> Callable[[], object]:
     """Returns one step of a peer on views of 8 bits, waited for."""
+    peer = make(case, device, amp)
     first, second = views(case)
 
     def step() -> None:
