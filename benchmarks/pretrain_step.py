@@ -10,9 +10,9 @@ network, the peers by what ToTensor and Normalize do, once for the whole batch. 
 library's own training loop (logging and checks of the loss are part of the step), in the precision
 and memory format that ``auto`` settles on, and again in float32. The peers compute in float32, as
 they come, with BatchNorm over the whole batch; so does ours, except under ``_groups``, with the 4
-(R18) or 2 (R50) groups that a run of ours would have. ``images_per_second`` has the rates of each
-such variant and of the peers in its own rounds; on a CPU each peer has a process of its own. ``--profile`` times nobody against us: it tells
-which share of our step is what (``shares``).
+(R18) or 2 (R50) groups that a run of ours would have. ``images_per_second`` has the rates of
+each such variant and of the peers in its own rounds; on a CPU each peer has a process of its own.
+``--profile`` times nobody against us: it tells which share of our step is what (``shares``).
 
 r18  ResNet-18, views of 64 pixels, batch 128, 4,096 keys
 r50  ResNet-50, views of 224 pixels, batch 8, 65,536 keys; on a GPU batch 256

@@ -16,6 +16,7 @@ from whytransfer.core.streams import Stream
 from whytransfer.train.agreement import gather_all, gatherer
 from whytransfer.train.data_parallel import SharedGradients
 from whytransfer.train.launch import connect
+from whytransfer.train.neighbours import neighbours
 
 SHAPES = ((), (1,), (5, 3), (8, 4, 3, 3), (0, 3), (99_999,), (1000,), (64, 16, 3, 3))
 TYPES = (torch.float32, torch.float64)
@@ -45,7 +46,7 @@ def gradients(processes: Processes) -> dict[str, object]:
         for dtype in TYPES
         for number, shape in enumerate(SHAPES)
     ]
-    shared = SharedGradients(parameters, processes)
+    shared = SharedGradients(parameters, neighbours(processes))
     had, averaged, by_gloo, lies, hooks = [], [], [], [], []
     for step in range(STEPS):
         own = [

@@ -61,8 +61,16 @@ def test_all_tensors_come_together_in_order_and_layout(found):
             assert gathered[0].is_contiguous(memory_format=layout)
 
 
-def test_shared_memory_goes_with_what_shows_it(found):
-    assert all(each["mapped"] == 0 for each in found)
+def test_memory_goes_with_the_gradients_and_what_was_gathered_last_alone_stays(found):
+    assert all(each["mapped"] == 1 for each in found)
+
+
+@pytest.mark.parametrize("how", ["ends", "fails", "dies with a child that has its pipes"])
+def test_who_waits_for_a_process_that_is_gone_is_told(tmp_path, how):
+    script = Path(__file__).with_name("leaving.py")
+    done = torchrun(str(script), str(tmp_path), how)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "1").read_text() == "another process of this run is gone"
 
 
 def test_processes_of_several_machines_or_on_gpus_share_no_memory():

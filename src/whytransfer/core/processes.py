@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _FAILED = "whytransfer/failed"
 _POLL_SECONDS = 0.02
+_LEAVING: list[Callable[[], None]] = []
 
 
 class FailedElsewhere(RuntimeError):
@@ -103,6 +104,9 @@ class Processes:
         import torch
 
         if torch.distributed.is_initialized() and not torch.cuda.is_available():
+            for leave in _LEAVING:
+                with contextlib.suppress(OSError):  # the others may be gone before
+                    leave()
             torch.distributed.destroy_process_group()
 
 
@@ -127,6 +131,11 @@ def here() -> Processes:
         local_rank=int(os.environ["LOCAL_RANK"]),
         local_size=int(os.environ.get("LOCAL_WORLD_SIZE", size)),
     )
+
+
+def when_leaving(leave: Callable[[], None]) -> None:
+    """Has a function called when this process fails, before it closes its connections."""
+    _LEAVING.append(leave)
 
 
 def key_value_store() -> "Store":

@@ -7,11 +7,8 @@ import torch
 from torch import Tensor
 
 from whytransfer.core.processes import Processes
-from whytransfer.train.shared_memory import SharedGather, can_share
+from whytransfer.train.neighbours import can_share, neighbours
 from whytransfer.train.stopping import SIGNALS
-
-_LARGE_BYTES = 1 << 16
-"""Below, gloo's message takes no longer than the meeting that shared memory needs."""
 
 
 def gather_all(tensor: Tensor) -> Tensor:
@@ -31,11 +28,10 @@ def gatherer(processes: Processes) -> Callable[[Tensor], Tensor]:
         return _itself
     if not can_share(processes):
         return gather_all
-    near = SharedGather(processes)
 
     def gather(tensor: Tensor) -> Tensor:
-        large = tensor.device.type == "cpu" and tensor.nbytes >= _LARGE_BYTES
-        return _as_it_lies(near if large else _all, tensor.detach())
+        near = neighbours(processes).gather if tensor.device.type == "cpu" else _all
+        return _as_it_lies(near, tensor.detach())
 
     return gather
 
@@ -65,10 +61,10 @@ def agree(
     """
     if processes.size == 1:
         return dict(values), asked
-    # On the CPU, by gloo, also where gradients go from GPU to GPU: no GPU has to wait for it.
+    # On the CPU, also where gradients go from GPU to GPU: no GPU has to wait for it.
     flags = [float(asked is number) for number in SIGNALS]
-    sums = torch.tensor([*values.values(), *flags], dtype=torch.float64)
-    torch.distributed.all_reduce(sums)
+    own = torch.tensor([*values.values(), *flags], dtype=torch.float64)
+    sums = gatherer(processes)(own).sum(0)
     means = (sums[: len(values)] / processes.size).tolist()
     came = [number for number, count in zip(SIGNALS, sums[len(values) :], strict=True) if count]
     return dict(zip(values, means, strict=True)), came[0] if came else None

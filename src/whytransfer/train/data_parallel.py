@@ -17,7 +17,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from whytransfer.core.processes import Processes
-from whytransfer.train.shared_memory import can_share, meet, share_bytes
+from whytransfer.train.neighbours import Neighbours, can_share, neighbours
 
 _ALIGNED = 64
 """Numbers; each parameter's gradients begin at a multiple of it, on a line of the cache."""
@@ -67,7 +67,7 @@ class SharedDataParallel(DDPStrategy):
                 distributed.broadcast(values, src=0)
                 tensor.copy_(values)
         trained = [each for each in module.parameters() if each.requires_grad]
-        self._gradients.append(SharedGradients(trained, self._processes))
+        self._gradients.append(SharedGradients(trained, neighbours(self._processes)))
         return module
 
     def backward(self, tensor: Tensor, module: nn.Module | None, *args: Any, **kwargs: Any) -> None:
@@ -88,14 +88,15 @@ class SharedGradients:
     Args:
         parameters: The same on every process, at least one; where one has no gradient, it counts
             as 0 if another process has one.
-        processes: All of a run, on one machine, connected by gloo.
+        near: The processes.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], processes: Processes) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], near: Neighbours) -> None:
         by_type: dict[torch.dtype, list[nn.Parameter]] = defaultdict(list)
         for parameter in parameters:
             by_type[parameter.dtype].append(parameter)
-        self._kinds = [_Kind(found, processes) for found in by_type.values()]
+        self._meet = near.meet
+        self._kinds = [_Kind(found, near) for found in by_type.values()]
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -104,10 +105,10 @@ class SharedGradients:
             for kind in self._kinds:
                 stack.enter_context(kind.written())
             yield
-        meet()
+        self._meet()
         for kind in self._kinds:
             kind.add()
-        meet()  # none overwrites its row before, nor a mean before all have met once more
+        self._meet()  # none overwrites its row before, nor a mean before all have met once more
         for kind in self._kinds:
             kind.read()
 
@@ -118,14 +119,14 @@ class _Kind:
     After the gradients of all parameters stands for each of them whether it has one.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], processes: Processes) -> None:
-        self._parameters, self._processes = parameters, processes
+    def __init__(self, parameters: list[nn.Parameter], near: Neighbours) -> None:
+        self._parameters, self._processes = parameters, near.processes
         lengths = [-(-each.numel() // _ALIGNED) * _ALIGNED for each in parameters]
         *self._starts, self._end = accumulate(lengths, initial=0)
         dtype, numbers = parameters[0].dtype, self._end + len(parameters)
-        memory = share_bytes(processes, processes.size + 1, numbers * dtype.itemsize)
+        memory = near.share_bytes(near.processes.size + 1, numbers * dtype.itemsize)
         *self._rows, self._means = memory.view(dtype).unbind()
-        self._own = self._rows[processes.rank]
+        self._own = self._rows[near.processes.rank]
         self._shown_own, self._shown_means = self._shown(self._own), self._shown(self._means)
 
     @contextmanager
