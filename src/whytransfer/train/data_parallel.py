@@ -140,10 +140,10 @@ class _Kind:
             torch.mul(parameter.grad, part, out=missing.pop(number))
             parameter.grad = None
 
-        hooks = [
-            parameter.register_post_accumulate_grad_hook(partial(write, number))  # type: ignore[no-untyped-call]
-            for number, parameter in enumerate(self._parameters)
-        ]
+        hooks = []
+        for number, parameter in enumerate(self._parameters):
+            register: Any = parameter.register_post_accumulate_grad_hook
+            hooks.append(register(partial(write, number)))
         try:
             yield
         finally:
