@@ -14,12 +14,12 @@ images_x10       how many times as long an epoch of ten times the images takes
 exponent_keys    a step, over the length of the queue: below 1, as the network takes the same
 exponent_batch   a step, over the images in it
 exponent_size    a step, over the side of the view: 2 is proportional to pixels
-two_processes    images per second of two processes (gloo) over those of one, at one thread each:
-                 the step of ``pretrain_step.py`` (ResNet-18, 64 pixels, 4,096 keys, BatchNorm in
-                 groups of 32), 128 images in the global batch, so 64 in each of two processes, and
-                 as ``two_processes_256`` at the protocol's global batch of 256; blocks of four
-                 steps in turns, after one to warm up, in trainings that stay alive and wait
-                 between; ``seconds`` has those of a step, and those that process 0 computed in it
+two_processes    images per second of two processes over those of one, at one thread each: the step
+                 of ``pretrain_step.py`` (ResNet-18, 64 pixels, 4,096 keys, BatchNorm in groups of
+                 32), 128 images in the global batch, so 64 in each of two processes, and as
+                 ``two_processes_256`` at the protocol's global batch of 256; blocks of four steps
+                 in turns, after one to warm up, in trainings that stay alive and wait between;
+                 ``seconds`` has those of a step, and those that process 0 computed in it
 two_apart        the same of two trainings of half the batch at once, which share nothing: what two
                  processes could reach on this machine if they never waited for each other
 

@@ -65,7 +65,9 @@ def test_memory_goes_with_the_gradients_and_what_was_gathered_last_alone_stays(f
     assert all(each["mapped"] == 1 for each in found)
 
 
-@pytest.mark.parametrize("how", ["ends", "fails", "dies with a child that has its pipes"])
+@pytest.mark.parametrize(
+    "how", ["ends", "ends long before", "fails", "dies with a child that has its pipes"]
+)
 def test_who_waits_for_a_process_that_is_gone_is_told(tmp_path, how):
     script = Path(__file__).with_name("leaving.py")
     done = torchrun(str(script), str(tmp_path), how)

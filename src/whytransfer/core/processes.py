@@ -97,16 +97,16 @@ class Processes:
     def _leave(self) -> None:
         """Closes the connections, so that processes which wait for this one's tensors fail too.
 
-        Not on a GPU, where closing itself can wait: there torchrun ends the others.
+        Those of torch not on a GPU, where closing itself can wait: there torchrun ends the others.
         """
         if self.size == 1:
             return
         import torch
 
+        for leave in _LEAVING:
+            with contextlib.suppress(OSError):  # the others may be gone before
+                leave()
         if torch.distributed.is_initialized() and not torch.cuda.is_available():
-            for leave in _LEAVING:
-                with contextlib.suppress(OSError):  # the others may be gone before
-                    leave()
             torch.distributed.destroy_process_group()
 
 

@@ -20,7 +20,7 @@ from whytransfer.core.processes import Processes
 from whytransfer.train.neighbours import Neighbours, can_share, neighbours
 
 _ALIGNED = 64
-"""Numbers; each parameter's gradients begin at a multiple of it, on a line of the cache."""
+"""Numbers; a row, and in it each parameter's gradients, begin on a line of the cache."""
 
 
 def data_parallel(processes: Processes, on_cpu: bool) -> DDPStrategy:
@@ -121,9 +121,9 @@ class _Kind:
 
     def __init__(self, parameters: list[nn.Parameter], near: Neighbours) -> None:
         self._parameters, self._processes = parameters, near.processes
-        lengths = [-(-each.numel() // _ALIGNED) * _ALIGNED for each in parameters]
+        lengths = [_aligned(each.numel()) for each in parameters]
         *self._starts, self._end = accumulate(lengths, initial=0)
-        dtype, numbers = parameters[0].dtype, self._end + len(parameters)
+        dtype, numbers = parameters[0].dtype, self._end + _aligned(len(parameters))
         memory = near.share_bytes(near.processes.size + 1, numbers * dtype.itemsize)
         *self._rows, self._means = memory.view(dtype).unbind()
         self._own = self._rows[near.processes.rank]
@@ -163,8 +163,8 @@ class _Kind:
             means.add_(other)
 
     def read(self) -> None:
-        any_has = self._means[self._end :].tolist()
-        for parameter, mean, has in zip(self._parameters, self._shown_means, any_has, strict=True):
+        has_any = self._means[self._end :][: len(self._parameters)].tolist()
+        for parameter, mean, has in zip(self._parameters, self._shown_means, has_any, strict=True):
             parameter.grad = mean if has else None
 
     def _shown(self, row: Tensor) -> list[Tensor]:
@@ -173,6 +173,10 @@ class _Kind:
             row[start:].as_strided(each.shape, torch.empty_like(each).stride())
             for start, each in zip(self._starts, self._parameters, strict=True)
         ]
+
+
+def _aligned(numbers: int) -> int:
+    return -(-numbers // _ALIGNED) * _ALIGNED
 
 
 def _own_buffers() -> dict[str, Any]:

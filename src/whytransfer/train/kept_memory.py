@@ -1,8 +1,8 @@
 """On a CPU, memory that a step frees is kept for the next one, not given back to the system.
 
-glibc gives the end of its heap back whenever much of it is free, which is so after every backward,
-and takes it again in the next forward: 5,000 to 15,000 page faults in a step, each of which clears
-a page. A process that keeps it has next to none.
+glibc gives the end of its heap back whenever much of it is free, which is so after a backward, and
+takes it again in the next forward: up to 10,000 page faults in a step, each of which clears a page.
+A process that keeps it has next to none after its first steps.
 """
 
 import ctypes

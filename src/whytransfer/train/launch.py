@@ -68,7 +68,8 @@ def _launch_all(accelerator: str, precision: str, processes: Processes) -> "Fabr
 def connect(device: Literal["auto", "cpu", "cuda"], processes: Processes) -> Literal["cpu", "cuda"]:
     """Joins the processes, if there are several, and returns the kind of device that each has.
 
-    Tensors of the CPU go by gloo, those of a GPU by nccl; ``cuda`` is the process's own GPU.
+    Tensors of a GPU go by nccl, those of the CPU by gloo, or within one machine as
+    :mod:`whytransfer.train.neighbours` says; ``cuda`` is the process's own GPU.
 
     Raises:
         InputError: A GPU was asked for where there is none, or there are too few.

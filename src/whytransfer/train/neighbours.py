@@ -61,11 +61,14 @@ class Neighbours:
         Raises:
             RuntimeError: One of them is gone.
         """
-        for outbox in self._outboxes:
-            os.write(outbox, _HERE)
-        for inbox in self._inboxes:
-            if os.read(inbox, 1) != _HERE:
-                raise RuntimeError("another process of this run is gone")
+        try:
+            for outbox in self._outboxes:
+                os.write(outbox, _HERE)
+            all_here = all(os.read(inbox, 1) == _HERE for inbox in self._inboxes)
+        except BrokenPipeError:  # nobody reads what was written
+            all_here = False
+        if not all_here:
+            raise RuntimeError("another process of this run is gone")
 
     def gather(self, own: Tensor) -> Tensor:
         """Returns the tensors of all processes, (processes, ...) of (...), contiguous on the CPU.
